@@ -33,7 +33,7 @@ from benchmarks.make_checkpoints import (
 )
 from benchmarks.report import print_table, write_json
 from benchmarks.rounds import Bench, tell
-from benchmarks.sizes import experts, growth, layers, many
+from benchmarks.sizes import experts, growth, layers, many, rows
 
 PARTS: dict[str, Callable[[Bench], None]] = {
     "floor": each_dtype(against_floor),
@@ -46,6 +46,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "experts": experts,
     "growth": growth,
     "many": many,
+    "rows": rows,
     "elsewhere": elsewhere,
     "monitor": monitor,
 }
@@ -98,6 +99,8 @@ def write_checkpoints(bench: Bench, parts: Collection[str]) -> None:
     if "many" in parts:
         count = bench.counts[-1] if is_tiny else 10 * bench.counts[-1]
         write_run(bench.scratch / "many", TINY if is_tiny else DEMO, dtype="float32", count=count)
+    if "rows" in parts:
+        write_run(bench.scratch / "rows-run", TINY if is_tiny else DEMO, dtype="float32", count=3)
     if "experts" in parts:
         experts = Experts(layers=1, experts=4) if is_tiny else Experts()
         write_experts(bench.scratch / "experts", experts, count=1)

@@ -93,6 +93,12 @@ def again(run: Path, out: Path, *, jobs: int) -> Program:
     return _analyze("again", run, out, jobs, {"components": "weight"}, fresh=None)
 
 
+def drawn(command: str, results: Path, *arguments: str) -> Program:
+    """``rankscope report`` or ``rankscope figures`` of a results folder."""
+    script = str(Path(sys.executable).with_name("rankscope"))
+    return Program(f"{command} {results.name}", (script, command, str(results), *arguments))
+
+
 def peer(name: str, python: Path, run: Path, threads: int | None) -> Program:
     """A competitor, in the environment that it is installed in."""
     script = ROOT / "benchmarks" / f"{name.removesuffix('-core')}_baseline.py"

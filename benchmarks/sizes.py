@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from benchmarks import programs
-from benchmarks.make_checkpoints import LARGE, STRIDE
+from benchmarks.make_checkpoints import LARGE, STRIDE, TINY
+from benchmarks.many_rows import write_many_rows
 from benchmarks.report import Row, Spread
-from benchmarks.rounds import Bench, nothing_new, ratio, seconds
+from benchmarks.rounds import Bench, nothing_new, ratio, seconds, tell
 
 
 def layers(bench: Bench) -> None:
@@ -107,6 +108,37 @@ def many(bench: Bench) -> None:
             at_most=300,
         ),
     ]
+
+
+def rows(bench: Bench) -> None:
+    """A report and a figure of a million rows over those of a few."""
+    run, few = bench.scratch / "rows-run", bench.out("few-rows")
+    source = programs.analyze(run, few, jobs=bench.jobs, components="weight,update,ov")
+    bench.take_turns("rows: a few", [source], 1)
+    count, steps = (10_000, 10) if bench.model == TINY else (10**6, 150)
+    tell(f"writing {count} rows")
+    found = write_many_rows(few, bench.out("many-rows"), rows=count, steps=steps)
+    for name, arguments in (("report", ()), ("figures", ("--only", "per-weights"))):
+        small, large = (
+            programs.drawn(name, bench.out(f"{size}-rows"), *arguments) for size in ("few", "many")
+        )
+        turns = bench.take_turns(f"rows: {name}", [small, large], 1)
+        bench.rows += [
+            Row(
+                f"{name} of {found} rows: processor time",
+                Spread.of([turns[large.name][0].processor]),
+                "s",
+                f"{turns[small.name][0].processor:.1f} s of a few rows",
+                at_most=20 if name == "report" else None,
+            ),
+            Row(
+                f"{name} of {found} rows: peak memory",
+                Spread.of([bench.peak(f"rows: {name}", large)]),
+                "MB",
+                "PSS",
+                at_most=400,
+            ),
+        ]
 
 
 def experts(bench: Bench) -> None:

@@ -74,7 +74,7 @@ class Matrices:
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class MeasuredStep:
     """The rows of one run and step."""
 
     run: str
@@ -114,7 +114,7 @@ class Measured:
         return sorted((pair for pair in found if len(pair[1])), key=lambda pair: int(pair[1][0]))
 
 
-def iter_measured(columns: Columns, before: Matrices | None = None) -> Iterator[Measured]:
+def iter_measured(columns: Columns, before: Matrices | None = None) -> Iterator[MeasuredStep]:
     """Rows in the order of the table, by run and step."""
     runs, steps = columns.texts("run"), columns.numeric("step")
     codes, values = runs.codes, steps.values
@@ -124,7 +124,7 @@ def iter_measured(columns: Columns, before: Matrices | None = None) -> Iterator[
         own = columns.part(start, stop) if len(ends) > 1 else columns
         before = Matrices.of(own, before)
         run = runs.words[runs.codes[start]]
-        yield Measured(str(run), int(steps.values[start]), before, own)
+        yield MeasuredStep(str(run), int(steps.values[start]), before, own)
 
 
 def _mark(columns: Columns) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rankscope.analysis.measured_steps import NOTHING, PLACE, Indices, Matrices, Measured
+from rankscope.analysis.measured_steps import NOTHING, PLACE, Indices, Matrices, MeasuredStep
 from rankscope.results.summary_tables import WINDOWS
 from rankscope.statistics.onset import Move, lasting_moves
 
@@ -72,7 +72,7 @@ class _Family:
     errors: list[NDArray[np.float64]] = field(default_factory=list)
     _last: tuple[Matrices, bytes, Indices] | None = field(default=None, init=False, repr=False)
 
-    def add(self, found: Measured, rows: Indices) -> None:
+    def add(self, found: MeasuredStep, rows: Indices) -> None:
         error, is_known = found.columns.numeric("per_error")
         self.steps.append(found.step)
         self.ids.append(self._ids(found.matrices, rows))
@@ -112,7 +112,7 @@ class Moves:
         self._families: dict[tuple[str, str, str], _Family] = {}
         self._with_weights: set[str] = set()
 
-    def add(self, found: Measured) -> None:
+    def add(self, found: MeasuredStep) -> None:
         """Add the rows of a step that have a rank; PER that may be noise does not count."""
         matrices = found.matrices
         if len(found.ranked(matrices.by_component.get("weight", NOTHING))):

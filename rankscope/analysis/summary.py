@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from rankscope.analysis.measured_steps import Indices, Matrices, Measured, iter_measured
+from rankscope.analysis.measured_steps import Indices, Matrices, MeasuredStep, iter_measured
 from rankscope.analysis.moves import Moves
 from rankscope.analysis.summary_lines import Ends, Line, Lines, mean_rank, median_of
 from rankscope.analysis.zeros import Zeros
@@ -65,14 +65,14 @@ class Gathered:
             if found.step >= self._starts.get(found.run, found.step):
                 self._add_ranked(found)
 
-    def _add_limits(self, found: Measured) -> None:
+    def _add_limits(self, found: MeasuredStep) -> None:
         stored = found.columns.rows_with("noise_source", "storage")
         limited = stored[found.are_noisy[stored]]
         for row, dtype in zip(limited, found.columns.cells("dtype", limited), strict=True):
             place = found.run, found.matrices.components[row]
             self._limits.setdefault(place, Counter())[dtype] += 1
 
-    def _add_ranked(self, found: Measured) -> None:
+    def _add_ranked(self, found: MeasuredStep) -> None:
         self._lines.add(found)
         self._moves.add(found)
         for component, rows in found.groups(found.matrices.by_component):
@@ -125,7 +125,7 @@ class Gathered:
 
 
 def _by_window(
-    updates: Iterable[tuple[Measured, Indices]],
+    updates: Iterable[tuple[MeasuredStep, Indices]],
 ) -> dict[str, list[tuple[float, float | None, int]]]:
     """PER, rank and dimensions of updates, by window."""
     windows: dict[str, list[tuple[float, float | None, int]]] = {}

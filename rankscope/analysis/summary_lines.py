@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import NamedTuple, TypeVar
 
-from rankscope.analysis.measured_steps import Indices, Measured
+from rankscope.analysis.measured_steps import Indices, MeasuredStep
 from rankscope.checkpoints.families.names import ROLES
 
 Key = TypeVar("Key")
@@ -56,7 +56,7 @@ class End(NamedTuple):
     is_bound: bool
 
     @classmethod
-    def of(cls, found: Measured, rows: Indices) -> list[End]:
+    def of(cls, found: MeasuredStep, rows: Indices) -> list[End]:
         """Make one from rows of one component that have a rank."""
         is_weight = found.matrices.components[rows[0]] == "weight"
         condition = "condition_number" if is_weight else "condition_number_r"
@@ -72,10 +72,10 @@ class End(NamedTuple):
 class Ends:
     """Rows of the first step and those of the last, of the rows so far."""
 
-    first: list[tuple[Measured, Indices]] = field(default_factory=list)
-    last: list[tuple[Measured, Indices]] = field(default_factory=list)
+    first: list[tuple[MeasuredStep, Indices]] = field(default_factory=list)
+    last: list[tuple[MeasuredStep, Indices]] = field(default_factory=list)
 
-    def add(self, found: Measured, rows: Indices) -> None:
+    def add(self, found: MeasuredStep, rows: Indices) -> None:
         """Keep rows of one component if they belong to the first or the last step so far."""
         if not self.first or found.step < self.first[0][0].step:
             self.first = []
@@ -102,7 +102,7 @@ class Lines:
     def __init__(self) -> None:
         self._by_role: defaultdict[tuple[str, str, str, str], Ends] = defaultdict(Ends)
 
-    def add(self, found: Measured) -> None:
+    def add(self, found: MeasuredStep) -> None:
         """Add the rows of a step."""
         for (component, window, role), rows in found.groups(found.matrices.by_role):
             self._by_role[component, found.run, window, role].add(found, rows)

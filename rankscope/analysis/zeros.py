@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rankscope.analysis.history import BETWEEN
-from rankscope.analysis.measured_steps import NOTHING, Measured
+from rankscope.analysis.measured_steps import NOTHING, MeasuredStep
 from rankscope.analysis.summary_lines import grouped
 from rankscope.checkpoints.run import listed
 
@@ -33,7 +33,7 @@ class Zeros:
         self._updates: dict[Interval, _Updates] = {}
         self._zero: Counter[tuple[str, Interval]] = Counter()
 
-    def add(self, found: Measured) -> None:
+    def add(self, found: MeasuredStep) -> None:
         """Add the rows of a step."""
         columns, components = found.columns, found.matrices.components
         updates = found.matrices.by_component.get("update", NOTHING)

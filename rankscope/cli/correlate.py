@@ -74,8 +74,9 @@ def correlate(
     measured = (
         opened.evaluation if features is None else feature_measures(opened.representations, asked)
     )
+    rows = opened.rows(component=component)
     found = correlate_runs(
-        opened.metrics,
+        opened.metrics if rows.empty else rows,  # the whole says what there is instead
         measured,
         columns=columns,
         component=component,

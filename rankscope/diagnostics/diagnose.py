@@ -221,15 +221,15 @@ def _tables(given: str | Path | Results | None, runs: Sequence[Run]) -> Tables:
     results = given if isinstance(given, Results) else open_results(given)
     named = dict(names_in(results, runs))
     if not named:
-        there = ", ".join(map(str, results.metrics["run"].unique()[:5]))
+        there = ", ".join(map(str, results.rows(["run"])["run"].unique()[:5]))
         what = f"other runs: {there}" if there else "no analysis"
         raise WrongSettingError(f"`results` holds {what}", path=results.path)
     has_subspaces = (results.path / SUBSPACES_FILE).is_file()
     tables: Tables = {}
     for run, name in named.items():
-        metrics, moved = results.metrics, results.subspaces
+        moved = results.subspaces
         own = moved[moved["run"] == name] if has_subspaces else None
-        tables[run] = metrics[metrics["run"] == name], own
+        tables[run] = results.rows(run=name), own
     return tables
 
 

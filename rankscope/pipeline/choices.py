@@ -51,12 +51,14 @@ def names_of(
     Raises
     ------
     WrongSettingError
-        If one is unknown.
+        If one is unknown, or ``"none"`` is one of several.
     """
     words = given.split(",") if isinstance(given, str) else given
     names = tuple(word.strip() for word in words)
     if none and names in ((), ("",), ("none",)):
         return ()
+    if none and "none" in names:
+        raise WrongSettingError(f"`{setting}`: none cannot be combined with other names")
     for name in names:
         if name not in (*known, "all"):
             raise _unknown(name, (*known, "all", *(["none"] if none else [])), setting)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pandas as pd
@@ -198,18 +198,20 @@ def _as_letters(formula: str) -> str:
     return shown.replace("{", "").replace("}", "")
 
 
-def _names(rows: pd.DataFrame) -> dict[str, str]:
-    """Names of runs and groups by their letters without spaces, since titles may break anywhere."""
+def _names(rows: pd.DataFrame) -> set[str]:
+    """Names of the runs, and of groups of them, as figures show them."""
     columns = [column for column in (RUN_GROUP, "run") if column in rows]
-    names = {plain(name) for column in columns for name in rows[column].dropna().unique()}
-    return {"".join(name.split()): name for name in names}
+    return {plain(name) for column in columns for name in rows[column].dropna().unique()}
 
 
-def _whole(title: str, names: Mapping[str, str]) -> str:
-    return title if title in names.values() else names.get("".join(title.split()), title)
+def _whole(title: str, names: set[str]) -> str:
+    """The one name that a title breaks within a word; any other title as it is."""
+    letters = "".join(title.split())
+    found = {name for name in names if "".join(name.split()) == letters}
+    return title if title in names or len(found) != 1 else found.pop()
 
 
-def _axes_sentences(figure: Figure, names: Mapping[str, str]) -> Iterator[str]:
+def _axes_sentences(figure: Figure, names: set[str]) -> Iterator[str]:
     panels = [ax for ax in figure.axes if ax.get_label() != "<colorbar>" and ax.axison]
     bars = [ax for ax in figure.axes if ax.get_label() == "<colorbar>"]
     rows = _distinct(ax.get_ylabel() for ax in panels)

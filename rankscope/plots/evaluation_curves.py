@@ -91,7 +91,7 @@ def score(
     ... )
     >>> ax = rs.plots.score(evaluation, "loss", task="novels")
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
-    ['a', 'nominal 95 % interval: under 50 documents']
+    ['a', 'nominal 95 % interval (under 50 documents)']
     """
     wanted = {"task": task, "group": group, "metric": metric}
     rows = evaluation[np.logical_and.reduce([evaluation[c] == wanted[c] for c in wanted])]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from copy import copy
 from dataclasses import replace
 from functools import partial, reduce
 from operator import attrgetter, or_
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 
 from rankscope.errors import WrongSettingError, closest_first
 from rankscope.plots.adapter_cycles import adapter_ranks, has_subspaces, has_varied_ranks
+from rankscope.plots.chosen_results import ChosenResults, Study
 from rankscope.plots.circuit_maps import head_maps
 from rankscope.plots.correlations import has_correlations, rank_and_performance
 from rankscope.plots.decay import update_spectra
@@ -22,7 +22,7 @@ from rankscope.plots.energy_lines import figure_of_energies
 from rankscope.plots.evaluation_curves import blimp_phenomena, main_measures, performance, phenomena
 from rankscope.plots.feature_figures import default_features, figures_of_features
 from rankscope.plots.feature_scatter import features_against_weights, has_features_of_weights
-from rankscope.plots.gallery_figure import GalleryFigure
+from rankscope.plots.gallery_figure import PLACES, GalleryFigure, with_tables
 from rankscope.plots.half_panels import by_half, has_halves
 from rankscope.plots.histograms import update_histograms
 from rankscope.plots.intruder_maps import intruders
@@ -36,15 +36,13 @@ from rankscope.plots.staircases import merged_ranks
 from rankscope.plots.style import plain
 from rankscope.plots.subspace_lines import overlaps
 from rankscope.plots.training_curves import has_loss, losses
-from rankscope.results.results import Results
+from rankscope.results.results import STORED, Results
 from rankscope.statistics.correlation import correlate
 from rankscope.statistics.feature_rows import kinds_of_places
-from rankscope.statistics.replicates import AGAINST, RUN_GROUP, all_runs, groups_of, with_groups
+from rankscope.statistics.replicates import all_runs, groups_of
 from rankscope.statistics.row_choice import (
-    SERIES,
     by_run,
     distinct,
-    has_component,
     series_names,
 )
 from rankscope.statistics.subspace_means import Measure, has_comparisons
@@ -55,6 +53,17 @@ PLURALS |= {"merged_total": "merged-totals", "ov_update": "ov-updates", "factor"
 PLURALS |= {"qk_update": "qk-updates"}
 COMPARED = ("similarities", "input_energies")
 TABLES = ("metrics", "evaluation", "training", "subspaces", "representations", *COMPARED)
+# Columns that a figure of a metric takes besides: what qualifies it, and what chance gives.
+COMPANIONS = {
+    "per": ("per_error", "per_resolved", "per_gaussian", "noise_share"),
+    "condition_number": ("condition_number_status",),
+    "condition_number_r": ("numerical_rank",),
+    "tail_index": ("tail_index_error", "tail_index_gaussian"),
+}
+BOTH = tuple(
+    name for column in ("per", "condition_number") for name in (column, *COMPANIONS[column])
+)
+MERGED = ("name", "effective_rank", "numerical_rank", "per", *COMPANIONS["per"])
 PER, KAPPA, MAP, HALVES = "per-", "condition-numbers-", "heatmap-", "halves-"
 RESOLVED = "weights above the noise floor"
 
@@ -72,7 +81,7 @@ def figures_of(component: str) -> dict[str, GalleryFigure]:
         )
         return replace(
             made,
-            has_data=lambda r: made.has_data(r) and has_halves(r.metrics, component),
+            has_data=lambda r: made.has_data(r) and has_halves(_layers(r, component), component),
             drawn_from=f"{made.drawn_from} in four layers or more",
         )
 
@@ -83,7 +92,7 @@ def figures_of(component: str) -> dict[str, GalleryFigure]:
                 component,
                 lambda r, hue, p=False: per(r.metrics, component, hue=hue, published=p),
             ),
-            has_published=lambda r: has_published_spectra(r.metrics, "per", component),
+            has_published=lambda r: has_published_spectra(_sizes(r, component), "per", component),
         ),
         f"{KAPPA}{plural}": replace(
             _of_matrices(
@@ -93,15 +102,15 @@ def figures_of(component: str) -> dict[str, GalleryFigure]:
                     r.metrics, component, hue=hue, published=p
                 ),
             ),
-            has_published=lambda r: has_published_spectra(r.metrics, kappa, component),
+            has_published=lambda r: has_published_spectra(_sizes(r, component), kappa, component),
         ),
         f"{HALVES}{PER}{plural}": in_halves("per"),
         f"{HALVES}{KAPPA}{plural}": in_halves(kappa),
-        f"{words}-histograms": _of_matrices(
-            "per", component, lambda r, hue: update_histograms(r, component=component, hue=hue)
+        f"{words}-histograms": _of_spectra(
+            component, lambda r, hue: update_histograms(r, component=component, hue=hue)
         ),
-        f"{words}-spectra": _of_matrices(
-            "per", component, lambda r, hue: update_spectra(r, component=component, hue=hue)
+        f"{words}-spectra": _of_spectra(
+            component, lambda r, hue: update_spectra(r, component=component, hue=hue)
         ),
         f"{MAP}{PER}{plural}": _of_matrices(
             "per", component, lambda r, hue: heatmaps(r.metrics, component=component, hue=hue)
@@ -115,14 +124,30 @@ def _of_matrices(
     """A figure of a metric of one component; ``drawn_from`` is its name if not given."""
     plural = PLURALS.get(component, component).replace("-", " ")
     return GalleryFigure(
-        draw, lambda r: _has_value(r.metrics, component, column), drawn_from or plural, component
+        draw,
+        lambda r: _has_value(r, component, column),
+        drawn_from or plural,
+        component,
+        columns=(column, *COMPANIONS.get(column, ())),
+        components=["adapter"] if component == "update" else (),
     )
 
 
-def _has_value(table: pd.DataFrame, component: str, column: str) -> bool:
-    if not has_component(table, component):
-        return False
-    return bool(table.loc[table["component"] == component, column].notna().any())
+def _of_spectra(component: str, draw: Callable[[Results, str], Figure]) -> GalleryFigure:
+    return replace(_of_matrices("per", component, draw), columns=(*STORED, "spectral_norm"))
+
+
+def _has_value(results: Results, component: str, column: str) -> bool:
+    values = results.rows(["component", column], component=component)
+    return bool(values[column].notna().any())
+
+
+def _layers(results: Results, component: str) -> pd.DataFrame:
+    return results.rows(["run", "layer", "component"], component=component)
+
+
+def _sizes(results: Results, component: str) -> pd.DataFrame:
+    return results.rows(["run", "role", "component", "rows", "cols"], component=component)
 
 
 def selected(
@@ -142,39 +167,17 @@ def selected(
     WrongSettingError
         If the results have no such run or role, or the pattern matches none of the runs.
     """
-    tables = {name: getattr(results, name) for name in TABLES}
+    is_in_memory = not isinstance(results, Results) or "metrics" in vars(results) or results.own
+    tables = {name: getattr(results, name) for name in TABLES if name != "metrics" or is_in_memory}
     tables = {name: table for name, table in tables.items() if "run" in table}
-    there = dict.fromkeys(run for table in tables.values() for run in all_runs(table))
+    measured = results.rows(["run", "role"])
+    there = dict.fromkeys(run for table in (measured, *tables.values()) for run in all_runs(table))
     _check("run", runs, [there])
-    _check("role", roles, [results.metrics["role"].unique()])
+    _check("role", roles, [measured["role"].unique()])
     groups = None if group is None else groups_of(there, group)
-    return _with_tables(
-        results,
-        **{
-            name: _chosen(_in_study(table, there, groups), runs=runs, roles=roles)
-            for name, table in tables.items()
-        },
-    )
-
-
-def _in_study(
-    table: pd.DataFrame, runs: Iterable[str], groups: Mapping[str, str] | None
-) -> pd.DataFrame:
-    """The table with what it takes to colour its runs, or groups of them, as in all figures."""
-    names = {"run": [*runs]}
-    if groups is not None:
-        table = with_groups(table, groups)
-        names[RUN_GROUP] = [*dict.fromkeys(groups.values())]
-    table = table.copy(deep=False)
-    table.attrs |= {SERIES: names}
-    return table
-
-
-def _chosen(table: pd.DataFrame, *, runs: Collection[str], roles: Collection[str]) -> pd.DataFrame:
-    for column, wanted in (("run", runs), (AGAINST, runs), ("role", roles)):
-        if wanted and column in table.columns:
-            table = table[table[column].isin(wanted)]
-    return table
+    study = Study([*there], groups, tuple(runs), tuple(roles))
+    chosen = results if is_in_memory else ChosenResults(results.path, source=results, study=study)
+    return with_tables(chosen, **{name: study.chosen(table) for name, table in tables.items()})
 
 
 def gallery(
@@ -210,8 +213,8 @@ def gallery(
 def _figures_for(
     results: Results, only: Collection[str], components: Collection[str]
 ) -> dict[str, GalleryFigure]:
-    there = distinct(results.metrics, "component")
-    _check("component", components, [results.metrics["component"]])
+    there = distinct(results.rows(["component"]), "component")
+    _check("component", components, [there])
     kinds = kinds_of_places(results.representations)
     of_text = reduce(or_, map(figures_of_features, kinds), OF_TEXT)
     every = reduce(or_, (figures_of(str(component)) for component in there), FIGURES)
@@ -222,8 +225,8 @@ def _figures_for(
     if components:
         return {name: figure for name, figure in every.items() if figure.component in components}
     others = ("subspaces", "input_energies")
-    spectra = _with_tables(results, **{name: getattr(results, name).iloc[:0] for name in others})
-    shown = {f.component for f in FIGURES.values() if f.component and f.has_data(spectra)}
+    spectra = with_tables(results, **{name: getattr(results, name).iloc[:0] for name in others})
+    shown = {f.component for f in FIGURES.values() if f.component in there and f.has_data(spectra)}
     rest = (_default(str(component), PER) for component in there if component not in shown)
     of_text = reduce(or_, map(default_features, kinds), OF_TEXT)
     return reduce(or_, rest, FIGURES) | of_text | _of_other_texts(of_text, results)
@@ -237,23 +240,30 @@ def _check(what: str, names: Collection[str], known: Iterable[Iterable[object]])
             raise WrongSettingError(f"unknown {what} {name!r}: choose from {listing}")
 
 
-def _with_tables(results: Results, **tables: pd.DataFrame) -> Results:
-    """The same results with other tables in place of those that are read."""
-    changed = copy(results)
-    vars(changed).update(tables)
-    return changed
-
-
 def _default(component: str, *kinds: str) -> dict[str, GalleryFigure]:
     """The figures of a component that are drawn by default."""
     return {n: figure for n, figure in figures_of(component).items() if n.startswith(kinds)}
 
 
-def _alone(results: Results) -> Results:
-    """Results without the adapters of runs that have weights, whose figures would show both."""
-    table = results.metrics
-    whole = table["run"].isin(table.loc[table["component"] == "weight", "run"].unique())
-    return _with_tables(results, metrics=table[~(whole & (table["component"] == "adapter"))])
+def _without_weights(results: Results) -> list[str]:
+    """Runs without weights: of others, figures of adapters would show both."""
+    every = results.rows(["run"])["run"].unique()
+    whole = results.rows(["run"], component="weight")["run"].unique()
+    return [run for run in every if run not in whole]
+
+
+def _if_alone(figure: GalleryFigure) -> GalleryFigure:
+    def has_data(results: Results) -> bool:
+        runs = _without_weights(results)
+        rows = results.rows(["run", "component", *figure.columns], component="adapter", run=runs)
+        return figure.has_data(with_tables(results, metrics=rows))
+
+    return replace(figure, has_data=has_data, of_runs=_without_weights, drawn_from="adapters alone")
+
+
+def _cycles(results: Results) -> pd.DataFrame:
+    columns = ["run", "step", "role", "component", "max_rank"]
+    return results.rows(columns, component=["adapter", "merge"])
 
 
 def _of_other_texts(
@@ -279,7 +289,7 @@ def _of_text(results: Results, probe: tuple[str, str]) -> Results:
     """Results whose features are those of one text, and of all or the last tokens of windows."""
     tables = {name: getattr(results, name) for name in ("representations", *COMPARED)}
     text, features = probe
-    return _with_tables(
+    return with_tables(
         results,
         **{
             name: table[(table["text"] == text) & (table["features"] == features)]
@@ -290,11 +300,12 @@ def _of_text(results: Results, probe: tuple[str, str]) -> Results:
 
 def _from(figure: GalleryFigure, chosen: Callable[[Results], Results]) -> GalleryFigure:
     """The figure of a part of the results."""
+    table = figure.table
     return replace(
         figure,
         draw=lambda results, *hue: figure.draw(chosen(results), *hue),
         has_data=lambda results: figure.has_data(chosen(results)),
-        table=lambda results: figure.table(chosen(results)),
+        table=table and (lambda results: table(chosen(results))),
     )
 
 
@@ -306,7 +317,7 @@ def _of_subspaces(
         lambda results: has_comparisons(results.subspaces, measure, component),
         f"subspaces of {PLURALS[component]}, which `analyze` measures if `subspaces` is set",
         component,
-        attrgetter("subspaces"),
+        table=attrgetter("subspaces"),
     )
 
 
@@ -316,6 +327,7 @@ def _names(results: Results, table: pd.DataFrame, hue: str) -> list[object]:
 
 
 def _correlated(results: Results, hue: str = "run") -> pd.DataFrame:
+    """Correlations of `results` narrowed to the weights."""
     table = correlate(results.metrics, results.evaluation)
     table.attrs |= results.metrics.attrs
     return (
@@ -325,13 +337,25 @@ def _correlated(results: Results, hue: str = "run") -> pd.DataFrame:
     )
 
 
+def _has_correlations(results: Results) -> bool:
+    if results.evaluation.empty:
+        return False
+    weights = results.rows([*PLACES, *BOTH], component="weight")
+    return bool(len(weights)) and has_correlations(
+        _correlated(with_tables(results, metrics=weights))
+    )
+
+
 OF_TEXT: dict[str, GalleryFigure] = {
     **default_features("block"),
     "features-against-weights": GalleryFigure(
         lambda r, hue: features_against_weights(r.metrics, r.representations, hue=hue),
-        lambda r: has_features_of_weights(r.metrics, r.representations),
+        lambda r: has_features_of_weights(
+            r.rows([*PLACES, "per"], component="weight"), r.representations
+        ),
         "weights and features of blocks of a run at the same step",
         "weight",
+        columns=["per", *COMPANIONS["per"]],
         title="PER of the features after each block against that of its weights",
     ),
     **{
@@ -351,6 +375,7 @@ FIGURES: dict[str, GalleryFigure] = {
         lambda r, hue: learning_rates(r.training, runs=_names(r, r.training, hue), hue=hue),
         lambda r: has_learning_rate(r.training),
         "logged learning rate",
+        table=attrgetter("training"),
     ),
     **_default("weight", PER, KAPPA, MAP, HALVES),
     "condition-numbers-90-weights": _of_matrices(
@@ -366,9 +391,10 @@ FIGURES: dict[str, GalleryFigure] = {
     ),
     "depth-per-weights": GalleryFigure(
         lambda r, hue: depth_profiles(r.metrics, hue=hue),
-        lambda r: has_depth(r.metrics, "weight"),
+        lambda r: has_depth(_layers(r, "weight"), "weight"),
         "weights in three layers or more",
         "weight",
+        columns=["per", *COMPANIONS["per"]],
     ),
     "overlap-weights": _of_subspaces(
         "overlap", "weight", lambda table, hue: overlaps(table, hue=hue)
@@ -386,32 +412,37 @@ FIGURES: dict[str, GalleryFigure] = {
     ),
     **figures_of("update"),
     **_default("cumulative_update", PER, MAP),
-    **{
-        name: replace(_from(figure, _alone), drawn_from="adapters alone")
-        for name, figure in _default("adapter", PER, KAPPA, MAP).items()
-    },
+    **{name: _if_alone(figure) for name, figure in _default("adapter", PER, KAPPA, MAP).items()},
     **_default("gradient", PER),
     **_default("ov", PER),
     **_default("qk", PER),
-    "merged-rank": _of_matrices(
-        "numerical_rank",
-        "merged_total",
-        lambda r, hue: merged_ranks(r.metrics, hue=hue),
-        "recorded merges",
+    "merged-rank": replace(
+        _of_matrices(
+            "numerical_rank",
+            "merged_total",
+            lambda r, hue: merged_ranks(r.metrics, hue=hue),
+            "recorded merges",
+        ),
+        columns=MERGED,
+        components=None,  # its lines go on to the last step that anything was measured at
     ),
     "merge-alignment": _of_subspaces(
         "overlap", "merge", lambda table, hue: merge_overlaps(table, hue=hue)
     ),
     "circuits-by-head": GalleryFigure(
         lambda r, hue: head_maps(r.metrics, hue=hue),
-        lambda r: any(_has_value(r.metrics, name, "rank_utilisation") for name in ("ov", "qk")),
+        lambda r: any(_has_value(r, name, "rank_utilisation") for name in ("ov", "qk")),
         "attention circuits",
         "ov",
+        columns=["rank_utilisation"],
+        components=["qk"],
     ),
     "adapter-ranks": GalleryFigure(
         lambda r, hue: adapter_ranks(r, hue=hue),
-        lambda r: has_varied_ranks(r.metrics) or has_subspaces(r.training),
+        lambda r: has_varied_ranks(_cycles(r)) or has_subspaces(r.training),
         "adapters of different ranks and no captured energy",
+        columns=MERGED,
+        components=None,
     ),
     "performance": GalleryFigure(
         lambda r, hue, p=False: performance(
@@ -433,14 +464,17 @@ FIGURES: dict[str, GalleryFigure] = {
     ),
     "rank-and-performance": GalleryFigure(
         lambda r, hue: rank_and_performance(_correlated(r, hue), hue=hue),
-        lambda r: has_component(r.metrics, "weight") and has_correlations(_correlated(r)),
+        _has_correlations,
         "weights and performance that vary at 4 common steps or more",
+        columns=BOTH,
+        components=["weight"],
     ),
     "rank-against-performance": GalleryFigure(
         lambda r, hue: rank_against_performance(r.metrics, r.evaluation, hue=hue),
-        lambda r: has_run_points(r.metrics, r.evaluation),
+        lambda r: has_run_points(r.rows(["run", "component"], component="weight"), r.evaluation),
         "weights and performance of 4 runs or more",
         "weight",
+        columns=["per", *COMPANIONS["per"]],
     ),
     **OF_TEXT,
 }

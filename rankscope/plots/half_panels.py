@@ -73,7 +73,7 @@ def layer_halves(
     halves = {half: rows[rows[HALF] == half] for half in HALVES}
     drawn = {half: summary(own, column, hue=hue, cuts=cuts) for half, own in halves.items()}
     with drawn_on(ax, series_names(table, hue), legend=legend) as panel:
-        for name in sorted(set(rows[hue].dropna()), key=str):
+        for name in sorted(rows[hue].dropna().unique(), key=str):
             style = panel.series(name, dashes="")
             for half, points in drawn.items():
                 own = points[points[hue] == name]

@@ -252,7 +252,7 @@ def draw_gaussian_baseline(panel: Panel, rows: pd.DataFrame, column: str = "per_
     Not for matrices whose construction keeps them far from it, such as adapters.
     """
     whole = rows[rows["max_rank"] == _sides(rows)]
-    panel.baseline(sorted(set(whole[column].dropna().round(6))), "Gaussian matrix")
+    panel.baseline(sorted(whole[column].dropna().round(6).unique()), "Gaussian matrix")
 
 
 @dataclass(frozen=True)
@@ -276,7 +276,7 @@ def _rank_limits(table: pd.DataFrame, component: str, role: str) -> list[_Limit]
     if component != "update":
         return [_Limit(own, f"{LIMITED_BY.get(component, 'rank')} / min(m, n)")]
     windows = own["window"].fillna("") if "window" in own else pd.Series("", index=own.index)
-    cycling = set(own.loc[windows == "cycle", "run"])
+    cycling = own.loc[windows == "cycle", "run"].unique()
     adapters = of_role[of_role["component"].eq("adapter") & of_role["run"].isin(cycling)]
     live = own[~windows.isin(["cycle", "across"]) & (own["max_rank"] < _sides(own))]
     return [

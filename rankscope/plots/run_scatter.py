@@ -114,7 +114,7 @@ def rank_against_performance(
 
 def has_run_points(metrics: pd.DataFrame, evaluation: pd.DataFrame) -> bool:
     """Whether there are enough runs with weights and an evaluation at a common step."""
-    runs = {*metrics.loc[metrics["component"] == "weight", "run"]} & {*evaluation["run"]}
+    runs = {*metrics.loc[metrics["component"] == "weight", "run"].unique()} & {*evaluation["run"]}
     return len(runs) >= FEWEST_PAIRS
 
 

@@ -58,7 +58,7 @@ def merged_rank(
     >>> import rankscope as rs
     >>> ax = rs.plots.merged_rank(rs.open_results("results").metrics, role="q")
     >>> ax.get_ylabel()
-    'rank of all merges, mean over layers'
+    'rank of the sum of merges, mean over layers'
     """
     table, hue = by_group(table, group, hue)
     rows = chosen_rows(table, component="merged_total", role=role)

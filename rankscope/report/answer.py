@@ -39,6 +39,13 @@ SINGLE_RUNS = (
     "These are single runs: another seed or learning rate of one method may differ by as much as "
     "two methods do here."
 )
+# Columns of the metrics table that sentences take.
+TAKEN = (
+    *("run", "step", "layer", "role", "component", "head", "expert", "name", "window"),
+    *("rows", "cols", "effective_rank", "per", "per_resolved", "per_gaussian"),
+    *("max_rank", "numerical_rank", "condition_number_r"),
+)
+MATRIX = ["run", "name", "head", "expert"]
 SMALL = 0.01  # of PER: a fall below it is not worth a sentence
 
 
@@ -85,11 +92,18 @@ def answer(
     """
     opened = results if isinstance(results, Results) else open_results(results)
     chosen = selected(opened, runs=_members(opened, runs, group), group=group)
-    table, unit = _since_breaks(chosen.metrics, opened.breaks), opened.unit
-    used = _weights(table, unit) or _adapters(table)
+    unit = opened.unit
+
+    def rows(component: str) -> pd.DataFrame:
+        return _since_breaks(chosen.rows(TAKEN, component=component), opened.breaks)
+
+    weights = rows("weight")
+    used = _weights(weights, unit) or _adapters(rows("adapter"))
+    fall = _largest_fall(weights, unit)
+    del weights  # before others are read
     sentences = [
-        *(used, _largest_fall(table, unit), _updates(table)),
-        *merge_sentences(table, _since_breaks(chosen.subspaces, opened.breaks)),
+        *(used, fall, _updates(rows("update"))),
+        *merge_sentences(rows("merged_total"), _since_breaks(chosen.subspaces, opened.breaks)),
         *feature_sentences(
             _since_breaks(chosen.representations, opened.breaks), chosen.similarities, unit
         ),
@@ -104,17 +118,16 @@ def _members(results: Results, named: Collection[str], group: str | None) -> Col
     """The runs that are named, by their own names or by those of their groups; unknown ones too."""
     if not named or group is None:
         return named
-    groups = groups_of(map(str, results.metrics["run"].unique()), group)
+    groups = groups_of(map(str, results.rows(["run"])["run"].unique()), group)
     unknown = [name for name in named if name not in groups.values()]
     return [*(run for run, name in groups.items() if name in named), *unknown]
 
 
 def _are_single(results: Results) -> bool:
     """Whether there are several runs, and no group has two of them."""
-    tables = [results.metrics, results.evaluation, results.representations]
-    runs = pd.concat(tables)[
-        ["run", *([RUN_GROUP] if RUN_GROUP in results.metrics else [])]
-    ].drop_duplicates()
+    tables = [results.rows(["run"]), results.evaluation, results.representations]
+    names = ["run", *([RUN_GROUP] if RUN_GROUP in tables[0] else [])]
+    runs = pd.concat([table[names].drop_duplicates() for table in tables]).drop_duplicates()
     return len(runs) > 1 and not (RUN_GROUP in runs and runs[RUN_GROUP].duplicated().any())
 
 
@@ -155,11 +168,13 @@ def _weights(table: pd.DataFrame, unit: str) -> str:
 
 def _largest_fall(table: pd.DataFrame, unit: str) -> str:
     rows = table[(table["component"] == "weight") & table["per"].notna()]
-    series = [own.sort_values("step") for _, own in rows.groupby(["run", "name"], sort=True)]
-    series = [own for own in series if len(own) > 1]
-    if not series:
+    rows = rows.sort_values("step", kind="stable")
+    matrix = rows.groupby(MATRIX, sort=True, dropna=False).ngroup()
+    of_matrix = rows["per"].groupby(matrix)
+    falls = (of_matrix.last() - of_matrix.first())[of_matrix.size() > 1]
+    if falls.empty:
         return ""
-    fallen = min(series, key=lambda own: own["per"].iloc[-1] - own["per"].iloc[0])
+    fallen = rows[matrix == falls.idxmin()]
     per, last = fallen["per"].tolist(), fallen.iloc[-1]
     fall = per[-1] - per[0]
     if fall > -SMALL:
@@ -180,7 +195,7 @@ def _updates(table: pd.DataFrame) -> str:
     rows = table[(table["component"] == "update") & table["effective_rank"].notna()]
     for name, every in each_run(rows):
         own = every.assign(window=every["window"].fillna(""))
-        window = next(kind for kind in WINDOWS if kind in set(own["window"]))
+        window = next(kind for kind in WINDOWS if kind in own["window"].unique())
         last = last_rows(own[own["window"] == window])
         dimensions = last[["rows", "cols"]].min(axis=1).median()
         ranks[name] = rank = float(last["numerical_rank"].median())

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from rankscope.metrics import noise_matters
+from rankscope.results.results import Results
 
 MOST_ROWS = 2000
 IDENTITY = ("run", "component", "window", "layer", "role", "head", "expert", "name")
+SHOWN = (
+    *("step", "rows", "cols", "status", "per", "per_resolved", "per_gaussian"),
+    *("numerical_rank", "max_rank"),
+    *("condition_number", "condition_number_status", "condition_number_r"),
+)
+FIRST = ("weight", "base", "update", "merged_total", "merge", "adapter")
 WIDTH, HEIGHT, MARGIN = 90, 20, 2  # of a curve, in CSS pixels
 
 
@@ -40,38 +51,62 @@ class MatrixRow:
     high: float | None
 
 
-def matrix_rows(table: pd.DataFrame) -> tuple[list[MatrixRow], int]:
+def matrix_rows(results: Results) -> tuple[list[MatrixRow], int]:
     """Rows for at most `MOST_ROWS` matrices, and how many matrices there are.
 
     Weights and updates come before other components where not all fit.
     """
-    first = ("weight", "base", "update", "merged_total", "merge", "adapter")
-    rank = {name: place for place, name in enumerate(first)}
-    places = table["component"].map(rank).fillna(len(first))
-    ordered = table.assign(window=table["window"].fillna(""), place=places)
-    ordered = ordered.sort_values("place", kind="stable")
-    groups = ordered.groupby(list(IDENTITY), dropna=False, sort=False)
-    shown = ordered[groups.ngroup() < MOST_ROWS]
-    each = shown.groupby(list(IDENTITY), dropna=False, sort=False)
-    return [_row(own.sort_values("step")) for _, own in each], groups.ngroups
+    there = results.rows(["component"])["component"].unique()
+    known = [[name] for name in FIRST if name in there]
+    others = [name for name in there if name not in FIRST]
+    shown: list[MatrixRow] = []
+    count = 0
+    for components in (*known, *([others] if others else [])):
+        rows = results.rows(IDENTITY, component=components)
+        matrices = rows.assign(window=rows["window"].fillna("")).groupby(
+            list(IDENTITY), dropna=False, sort=False
+        )
+        numbers = matrices.ngroup()
+        count += matrices.ngroups
+        is_shown = (numbers < MOST_ROWS - len(shown)).to_numpy()
+        del rows, matrices
+        if is_shown.any():
+            shown += _rows(results, components, numbers, is_shown)
+    return shown, count
 
 
-def place_of(row: pd.Series) -> str:
+def _rows(
+    results: Results,
+    components: list[str],
+    numbers: pd.Series[int],
+    is_shown: NDArray[np.bool_],
+) -> list[MatrixRow]:
+    """One row for each matrix that is shown, in the order of their numbers."""
+    rows = results.rows((*IDENTITY, *SHOWN), component=components)[is_shown]
+    rows = rows.assign(window=rows["window"].fillna(""), matrix=numbers[rows.index])
+    rows = rows.sort_values(["matrix", "step"], kind="stable")
+    ends = np.flatnonzero(np.diff(rows["matrix"], append=-1)) + 1
+    steps = rows["step"].astype("int64").tolist()
+    per = rows["per"].to_numpy(np.float64, na_value=np.nan)
+    places = [slice(start, end) for start, end in pairwise([0, *ends.tolist()])]
+    last = rows.iloc[ends - 1].to_dict("records")
+    return [_row(one, steps[at], per[at]) for one, at in zip(last, places, strict=True)]
+
+
+def place_of(row: pd.Series[Any] | Mapping[Hashable, Any]) -> str:
     """Layer, head and expert of a row, as far as it has them, in words."""
     there = (word for word in ("layer", "head", "expert") if pd.notna(row[word]))
     return ", ".join(f"{word} {row[word]}" for word in there)
 
 
-def _row(own: pd.DataFrame) -> MatrixRow:
-    last = own.iloc[-1]
-    per = own["per"].to_numpy(np.float64, na_value=np.nan)
+def _row(last: Mapping[Hashable, Any], steps: list[int], per: NDArray[np.float64]) -> MatrixRow:
+    """What is shown of a matrix: its last row, and its PER at all its steps."""
     known = per[np.isfinite(per)]
     is_weight = last["component"] in ("weight", "base")
     kappa = _number(last["condition_number" if is_weight else "condition_number_r"])
     is_bound = is_weight and last["condition_number_status"] == "lower-bound"
     rank = _number(last["numerical_rank"])
     window = f" ({last['window']})" if last["window"] else ""
-    steps = own["step"].tolist()
     return MatrixRow(
         run=str(last["run"]),
         component=f"{last['component']}{window}",

@@ -142,6 +142,6 @@ def _checkpoints(results: Results) -> list[int]:
     }
     return [
         len(steps & saved.get(str(run), steps))
-        for run, own in results.metrics.groupby("run")
-        for steps in [set(own["step"].astype(int))]
+        for run, own in results.rows(["run", "step"]).groupby("run")
+        for steps in [set(map(int, own["step"].unique()))]
     ]

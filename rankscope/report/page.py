@@ -127,10 +127,10 @@ def _page(
     title: str | None,
 ) -> str:
     read = account(results.path)
-    rows, count = matrix_rows(results.metrics)
+    rows, count = matrix_rows(results)
     record = read_record(results.path / ANALYSIS_RECORD)
-    tables = (results.metrics, results.evaluation, results.representations)
-    named = pd.concat([table["run"] for table in tables])
+    tables = (results.rows(["run"]), results.evaluation, results.representations)
+    named = pd.concat([table["run"].drop_duplicates() for table in tables])
     runs = list(dict.fromkeys(map(str, named)))
     kinds = zip(("Rank", "Performance", "Features"), tables, strict=True)
     what = next((kind for kind, table in kinds if len(table)), "Rank")
@@ -159,7 +159,7 @@ def _page(
         components=list(dict.fromkeys(row.component for row in rows)),
         roles=list(dict.fromkeys(row.role for row in rows)),
         account=read,
-        methods=methods(results, read.versions) if len(results.metrics) else None,
+        methods=methods(results, read.versions) if len(tables[0]) else None,
     )
 
 

@@ -20,8 +20,13 @@ from rankscope.spectra.spectrum import Spectrum
 
 PLACE = (*KEY, *WINDOW)  # the first columns, which the worker does not know
 OWN = COLUMNS[len(PLACE) :]
-NUMBERS = tuple(name for name in OWN if name not in TEXT)
 WORDS = tuple(name for name in OWN if name in TEXT)
+KINDS = {
+    FLOATS: tuple(name for name in OWN if name not in WHOLE and name not in TEXT),
+    INTEGERS: tuple(name for name in OWN if name in WHOLE and name not in TEXT),
+    CODES: WORDS,
+}
+NUMBERS = (*KINDS[FLOATS], *KINDS[INTEGERS])
 
 
 class Measured(NamedTuple):
@@ -94,16 +99,10 @@ def columns_of(measured: Sequence[Measured]) -> Columns:
         [words.setdefault(one.words[at], len(words)) for one in measured]
         for at in range(len(WORDS))
     ]
-    whole = np.array([name in WHOLE for name in NUMBERS])
+    floats = len(KINDS[FLOATS])
     arrays = {
-        FLOATS: numbers[~whole],
-        INTEGERS: numbers[whole].astype(INTEGERS),
+        FLOATS: numbers[:floats],
+        INTEGERS: numbers[floats:].astype(INTEGERS),
         CODES: np.array(codes, CODES).reshape(len(WORDS), len(measured)),
     }
-    kinds = {
-        FLOATS: tuple(np.array(NUMBERS)[~whole].tolist()),
-        INTEGERS: tuple(np.array(NUMBERS)[whole].tolist()),
-        CODES: WORDS,
-    }
-    known = np.concatenate([known[~whole], known[whole]])
-    return Columns(OWN, kinds, arrays, known, (*words,), len(measured))
+    return Columns(OWN, KINDS, arrays, known, (*words,), len(measured))

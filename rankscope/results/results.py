@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
 import pandas as pd
 
 from rankscope.errors import (
@@ -20,7 +21,7 @@ from rankscope.errors import (
     does_not_exist,
     printable,
 )
-from rankscope.results.column_types import with_types
+from rankscope.results.column_types import Shared, with_types
 from rankscope.results.columns import (
     ANALYSIS_RECORD,
     COLUMNS,
@@ -60,16 +61,20 @@ from rankscope.results.representation_tables import (
 )
 from rankscope.results.row_checks import check_rows
 from rankscope.results.spectra_store import Entry
-from rankscope.results.stored_rows import by_step
+from rankscope.results.stored_rows import PLACE, by_step
 from rankscope.results.summary_tables import summary_html, summary_text
+from rankscope.results.table_file import TableFile, Where
 from rankscope.statistics.restart_schedules import RESTARTS, restarts_of
 
+Value = TypeVar("Value", str, int)
 # What a call writes: its record, which comes last, its table, and its store, which comes first.
 WRITTEN = (
     (ANALYSIS_RECORD, METRICS_FILE, SPECTRA_FOLDER),
     (EVALUATION_RECORD, EVALUATION_FILE, SCORES_FOLDER),
     (REPRESENTATIONS_RECORD, REPRESENTATIONS_FILE, REPRESENTATIONS_FOLDER),
 )
+Chosen: TypeAlias = "Value | Collection[Value]"
+STORED = ("run", "step", *PLACE, "status", "update_cosine")  # find a row's spectrum in the store
 VALUE_COLUMNS = (
     *("run", "step", "layer", "role", "component", "head", "name"),
     *("index", "singular_value", "lower", "upper", "noise_floor"),
@@ -110,6 +115,41 @@ def _require(table: pd.DataFrame, *groups: Sequence[str]) -> None:
     for name in (name for group in groups for name in group):
         if table[name].isna().any():
             raise ValueError(f"a row has no {name}")
+
+
+def rows_of(table: pd.DataFrame, columns: Collection[str], where: Where) -> pd.DataFrame:
+    """Rows of a table in memory that have one of the values given for each column, numbered anew.
+
+    Raises
+    ------
+    WrongSettingError
+        If it has no such column.
+    """
+    require_columns(columns, table.columns)
+    chosen = np.ones(len(table), np.bool_)
+    for name, wanted in where.items():
+        chosen &= table[name].isin(list(wanted)).to_numpy(np.bool_, na_value=False)
+    rows = table if chosen.all() else table[chosen]
+    return rows[list(dict.fromkeys(columns))].reset_index(drop=True)
+
+
+def require_columns(columns: Iterable[str], there: Iterable[str]) -> None:
+    """Check that a table has these columns."""
+    for name in columns:
+        if name not in there:
+            known = ", ".join(map(str, there))
+            raise WrongSettingError(f"no column {name!r} for `columns`: choose from {known}")
+
+
+def listed(value: Any) -> list[Any]:
+    """A value, or several of them, as a list."""
+    return [value] if isinstance(value, str) or not isinstance(value, Iterable) else [*value]
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """What another file under this name would have different."""
+    state = path.stat()
+    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 @dataclass(frozen=True)
@@ -197,19 +237,104 @@ class Results:
         return self._described(own)
 
     def _measured(self) -> pd.DataFrame:
-        path = self.path / METRICS_FILE
-        if not path.is_file():
+        if not (self.path / METRICS_FILE).is_file():
             return table_of([])
-        with self._reading(path, ANALYSIS_RECORD):
-            written = pd.read_parquet(path)
-            added = frozenset(COLUMNS) - frozenset(written.columns)
-            table = typed(written)
-            check_rows(table)
-            if added:
-                table = typed(filled(table, self.path / SPECTRA_FOLDER))
+        with self._table() as file:
+            table = file.frame(COLUMNS)
+            added = frozenset(COLUMNS) - frozenset(file.columns)
         if added:
+            with damage_named(self.path / METRICS_FILE, ADVICE):
+                table = typed(filled(table, self.path / SPECTRA_FOLDER))
             self._say_what_is_empty(empty_columns(table, added))
         return table
+
+    def rows(
+        self,
+        columns: Collection[str] | None = None,
+        *,
+        run: Chosen[str] | None = None,
+        step: Chosen[int] | None = None,
+        layer: Chosen[int] | None = None,
+        role: Chosen[str] | None = None,
+        component: Chosen[str] | None = None,
+    ) -> pd.DataFrame:
+        """Rows and columns of `metrics`; nothing else of the table is read.
+
+        Of a million rows, `metrics` takes 0.8 GB while it is read; those of a component in the
+        dozen columns of a figure take a tenth of that.
+
+        Parameters
+        ----------
+        columns
+            Names of columns; all by default. Figures want what identifies a matrix besides the
+            metric: leave the rows to this method and the columns alone, unless memory is short.
+        run, step, layer, role, component
+            Only rows with this value, or with one of these; those of all by default.
+
+        Returns
+        -------
+        The rows in the order of the table, numbered from 0. With ``attrs`` as those of `metrics`,
+        and the restarts of all runs, so that figures of a part show them too.
+
+        Raises
+        ------
+        WrongSettingError
+            If there is no such column.
+        RankscopeError
+            If the table is damaged, or is no longer the one that was first read.
+
+        Examples
+        --------
+        >>> import rankscope as rs
+        >>> results = rs.open_results("results")
+        >>> weights = results.rows(component="weight", role=["q", "k"])
+        >>> rs.plots.metric(weights, "per").get_ylabel()
+        'PER'
+        >>> results.rows(["step", "per"], run="full", component="weight", role="q", layer=0).shape
+        (3, 2)
+        """
+        given = {"run": run, "step": step, "layer": layer, "role": role, "component": component}
+        where = {name: listed(value) for name, value in given.items() if value is not None}
+        asked = [*COLUMNS, *dict(self.own)] if columns is None else [*columns]
+        found = self._pushed_down(asked, where)
+        if found is None:  # such a table may have been given more columns, of groups for example
+            known = {*COLUMNS, *asked, *dict(self.own)}
+            added = [str(name) for name in self.metrics if name not in known]
+            found = rows_of(self.metrics, [*asked, *added], where)
+        return self._described(found, restarts=self._merges)
+
+    def _pushed_down(self, columns: Collection[str], where: Where) -> pd.DataFrame | None:
+        """Rows read from the file; None where the table has to be made, or is in memory."""
+        if "metrics" in vars(self) or self.own or not (self.path / METRICS_FILE).is_file():
+            return None
+        with self._table() as file:
+            if not file.is_plain or not {*COLUMNS} <= {*file.columns}:
+                return None
+            require_columns(columns, COLUMNS)
+            return file.frame(columns, file.chosen(where) if where else None)
+
+    @contextmanager
+    def _table(self) -> Iterator[TableFile]:
+        """The table, as it was when it was first read."""
+        path = self.path / METRICS_FILE
+        first = self._first_state
+        with _checked(path), TableFile(path, whole=WHOLE, text=TEXT) as file:
+            if _state(path) != first:
+                message = "was replaced since it was first read: open the results again"
+                raise RankscopeError(message, path=path, reason="changed-while-reading")
+            yield file
+
+    @cached_property
+    def _first_state(self) -> tuple[int, ...]:
+        """State of the table's file, whose rows were then found to be those of an analysis."""
+        path = self.path / METRICS_FILE
+        state = _state(path)
+        with (
+            self._reading(path, ANALYSIS_RECORD),
+            TableFile(path, whole=WHOLE, text=TEXT) as file,
+        ):
+            check_rows(file)
+        return state
 
     @contextmanager
     def _reading(self, path: Path, record: str) -> Iterator[None]:
@@ -243,7 +368,7 @@ class Results:
         with self._reading(path, EVALUATION_RECORD):
             table = typed_evaluation(pd.read_parquet(path))
             _require(table, KEY[:2], ("task", "group", "metric"))
-        return self._described(table, restarts=True)
+        return self._described(table, restarts=self.restarts)
 
     @cached_property
     def subspaces(self) -> pd.DataFrame:
@@ -258,7 +383,7 @@ class Results:
         with self._reading(path, ANALYSIS_RECORD):
             table = typed_subspaces(pd.read_parquet(path))
             _require(table, KEY[:2], ("component", "name", "measure"))
-        return self._described(table, restarts=True)
+        return self._described(table, restarts=self.restarts)
 
     @cached_property
     def representations(self) -> pd.DataFrame:
@@ -299,42 +424,49 @@ class Results:
         with self._reading(path, REPRESENTATIONS_RECORD):
             table = types(pd.read_parquet(path))
             _require(table, KEY[:2], needed)
-        return self._described(table, restarts=True)
+        return self._described(table, restarts=self.restarts)
+
+    @cached_property
+    def _record(self) -> dict[str, Any]:
+        return read_record(self.path / ANALYSIS_RECORD)
 
     @property
     def unit(self) -> str:
         """What the steps of the runs count: ``step``, ``epoch``, ``tokens``, or several of them."""
-        runs = read_record(self.path / ANALYSIS_RECORD).get("runs", [])
+        runs = self._record.get("runs", [])
         return " or ".join(dict.fromkeys(str(run.get("unit", "step")) for run in runs)) or "step"
 
     @property
     def breaks(self) -> dict[str, int]:
         """The last step at which another model begins, by the name of the run."""
-        return dict(read_record(self.path / ANALYSIS_RECORD).get("breaks", {}))
+        return dict(self._record.get("breaks", {}))
 
     @property
     def restarts(self) -> dict[str, list[int]]:
         """Steps of the merges on record, ascending, by the name of each run that has any."""
-        path = self.path / METRICS_FILE
-        if not path.is_file():
+        if not (self.path / METRICS_FILE).is_file():
             return {}
-        runs = read_record(self.path / ANALYSIS_RECORD).get("runs", [])
+        runs = self._record.get("runs", [])
         monitored = {run["name"]: list(run.get("restarts") or ()) for run in runs}
-        merges = [("component", "==", "merge")]
-        with _checked(path):
-            measured = restarts_of(
-                pd.read_parquet(path, columns=["run", "step", "component"], filters=merges)
-            )
-        return {run: steps for run, steps in monitored.items() if steps} | measured
+        return {run: steps for run, steps in monitored.items() if steps} | self._merges
 
-    def _described(self, table: pd.DataFrame, *, restarts: bool = False) -> pd.DataFrame:
+    @cached_property
+    def _merges(self) -> dict[str, list[int]]:
+        """Steps of the merges in the table, by run."""
+        columns, where = ["run", "step", "component"], {"component": ["merge"]}
+        found = self._pushed_down(columns, where)
+        return restarts_of(self.metrics if found is None else found)
+
+    def _described(
+        self, table: pd.DataFrame, *, restarts: Mapping[str, list[int]] | None = None
+    ) -> pd.DataFrame:
         """The table with ``unit`` and ``breaks`` attached, for the axes and lines of figures.
 
         Those without rows of merges also have ``restarts``.
         """
         table.attrs |= {"unit": self.unit, "breaks": self.breaks}
         if restarts:
-            table.attrs |= {RESTARTS: self.restarts}
+            table.attrs |= {RESTARTS: Shared(restarts)}
         return table
 
     def summary(self) -> str:
@@ -371,7 +503,10 @@ class Results:
         """
         from rankscope.statistics.latex_table import latex_table
 
-        return latex_table(self.metrics, column, component=component, steps=steps, digits=digits)
+        rows = self.rows(component=component)
+        if rows.empty:  # what there is instead is in the whole table
+            rows = self.metrics
+        return latex_table(rows, column, component=component, steps=steps, digits=digits)
 
     def _repr_html_(self) -> str:
         title = f"<b>results in {html.escape(printable(str(self.path)))}</b>"
@@ -413,7 +548,9 @@ class Results:
             _require(training, KEY[:2])
             training = training.astype({"step": "int64"})
         # Logs count steps, whatever checkpoints count.
-        return training if self.unit != "step" else self._described(training, restarts=True)
+        return (
+            training if self.unit != "step" else self._described(training, restarts=self.restarts)
+        )
 
     @property
     def merges(self) -> pd.DataFrame:
@@ -435,7 +572,7 @@ class Results:
         0  relora    10             2.0       2.0
         1  relora    20             4.0       4.0
         """
-        return merge_table(self.metrics, self.training)
+        return merge_table(self.rows(component="merged_total"), self.training)
 
     def spectra(
         self,
@@ -466,14 +603,11 @@ class Results:
         WrongSettingError
             If the table has no such component.
         """
-        there = self.metrics["component"].unique()
+        there = self.rows(["component"])["component"].unique()
         if len(there) and component not in there:
             listing = ", ".join(there)
             raise WrongSettingError(f"no rows of {component!r} in `component`: it holds {listing}")
-        asked = {"run": run, "step": step, "layer": layer, "role": role, "component": component}
-        rows = self.metrics
-        for column, value in asked.items():
-            rows = rows if value is None else rows[rows[column] == value]
+        rows = self.rows(STORED, run=run, step=step, layer=layer, role=role, component=component)
         parts = [
             _values(name, at, entry)
             for name, at, _, entries in by_step(rows, self.path / SPECTRA_FOLDER)

@@ -39,7 +39,7 @@ def chosen_rows(
             listing = ", ".join(map(str, there)) or "nothing"
             raise WrongSettingError(f"no rows with {column} {value!r}: the table holds {listing}")
         is_chosen &= is_value
-    return table[is_chosen]
+    return table if is_chosen.all() else table[is_chosen]  # a copy may take half a gigabyte
 
 
 def distinct(table: pd.DataFrame, column: str) -> list[object]:

@@ -21,6 +21,7 @@ from rankscope.checkpoints.contents import Contents, Skip
 from rankscope.checkpoints.fingerprint import fingerprint
 from rankscope.checkpoints.run import Checkpoint
 from rankscope.results.spectra_store import read_entries
+from rankscope.results.step_rows import read_step_rows
 from tests.analysis.series import Inline, answered, renamed, weights, write_step
 from tests.conftest import Tensors, TinyRun
 
@@ -33,6 +34,12 @@ def results_of(out: Path) -> dict[str, object]:
     record = json.loads((out / "analysis.json").read_text())
     tables: dict[str, object] = {name: (out / name).read_bytes() for name in WRITTEN}
     return tables | {name: record[name] for name in SAID if name != "key"}
+
+
+def trails_of(out: Path) -> dict[str, str]:
+    """The trail of each step whose rows are kept."""
+    stored = {path.name: read_step_rows(path) for path in (out / "rows").rglob("*.safetensors")}
+    return {name: one.about["trail"] for name, one in stored.items() if one is not None}
 
 
 @pytest.fixture
@@ -145,6 +152,8 @@ def test_a_series_that_grows_gives_what_it_gives_at_once(
             answered(question, tmp_path / "grown")
     answered(question, tmp_path / "clean")
     assert results_of(tmp_path / "grown") == results_of(tmp_path / "clean")
+    trails = trails_of(tmp_path / "clean")
+    assert len(trails) == 6 and trails_of(tmp_path / "grown") == trails
 
 
 @pytest.mark.parametrize("components", [None, pytest.param("all", marks=pytest.mark.slow)])

@@ -318,7 +318,7 @@ def test_a_folder_that_cannot_be_written_is_found_at_once(
     place: Place, both: Evaluate, opened: Opened
 ) -> None:
     place.out.write_text("a file")
-    with pytest.raises(OSError, match="File exists"):
+    with pytest.raises(WrongSettingError, match="is a file: choose a folder as `out`"):
         both()
     assert not opened
 

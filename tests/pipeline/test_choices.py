@@ -36,10 +36,15 @@ def test_no_name_may_be_said(given: object) -> None:
     assert names_of(given, KNOWN, setting="compare", none=True) == ()  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("given", ["ove", "weight,none"])
-def test_what_may_be_said_is_listed(given: str) -> None:
-    with pytest.raises(WrongSettingError, match=r"choose from weight, update, ov, all, none$"):
-        names_of(given, KNOWN, setting="compare", none=True)
+def test_what_may_be_said_is_listed() -> None:
+    with pytest.raises(WrongSettingError, match=r"choose from ov, none, weight, update, all$"):
+        names_of("ove", KNOWN, setting="compare", none=True)
+
+
+@pytest.mark.parametrize("given", ["weight,none", ["none", "none"]])
+def test_none_stands_alone(given: object) -> None:
+    with pytest.raises(WrongSettingError, match="none cannot be combined with other names"):
+        names_of(given, KNOWN, setting="compare", none=True)  # type: ignore[arg-type]
 
 
 def chosen(numbers: Numbers | None) -> list[int]:

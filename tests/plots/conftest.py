@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,13 +13,14 @@ import pytest
 from numpy.typing import NDArray
 
 from rankscope import metrics, shape_metrics
-from rankscope.results.columns import EVALUATION_COLUMNS
+from rankscope.results.columns import COLUMNS, EVALUATION_COLUMNS
 from rankscope.results.representation_tables import (
     typed_input_energies,
     typed_representations,
     typed_similarities,
 )
-from rankscope.results.results import typed_evaluation
+from rankscope.results.results import listed, rows_of, typed_evaluation
+from rankscope.statistics.restart_schedules import RESTARTS, restarts_of
 from tests.plots.comparisons import subspaces_of_two_runs
 
 Values = NDArray[np.float64]
@@ -38,8 +40,22 @@ STEPS = tuple(range(0, 1000, 100))
 RANK = 4
 
 
+class InMemory:
+    """What has its table in memory, and gives parts of it as `Results.rows` does."""
+
+    metrics: pd.DataFrame
+
+    def rows(self, columns: Collection[str] | None = None, **where: Any) -> pd.DataFrame:
+        asked = {name: listed(one) for name, one in where.items() if one is not None}
+        shown = COLUMNS if columns is None else columns
+        there = [one for one in self.metrics if one in shown or one not in COLUMNS]
+        found = rows_of(self.metrics, there, asked)
+        found.attrs |= {RESTARTS: restarts_of(self.metrics)}
+        return found
+
+
 @dataclass(frozen=True)
-class SyntheticResults:
+class SyntheticResults(InMemory):
     """The interface of an analysis' results, with every spectrum in memory."""
 
     metrics: pd.DataFrame

@@ -13,12 +13,13 @@ from matplotlib.lines import Line2D
 
 from rankscope import plots
 from rankscope.errors import RankscopeError
+from tests.plots.conftest import InMemory
 
 COLUMNS = ["run", "step", "component", "layer", "role", "max_rank", "effective_rank"]
 
 
 @dataclass
-class Tables:
+class Tables(InMemory):
     metrics: pd.DataFrame
     training: pd.DataFrame
     evaluation: pd.DataFrame = field(default_factory=pd.DataFrame)

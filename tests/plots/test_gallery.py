@@ -29,7 +29,7 @@ from rankscope.results.representation_tables import (
 from rankscope.statistics.replicates import RUN_GROUP
 from tests.analysis.series import analysed
 from tests.conftest import random_factors, write_adapter
-from tests.plots.conftest import NO_ROWS
+from tests.plots.conftest import NO_ROWS, InMemory
 
 SCRIPTS = Path(__file__).parents[2] / "figures"
 
@@ -61,16 +61,14 @@ def test_every_figure_looks_the_same_wherever_it_is_made_and_drawn(results: Any)
 
 
 def test_results_without_rows_give_no_figure(results: Any) -> None:
-    class Empty:
-        metrics = results.metrics.iloc[:0]
-        training = pd.DataFrame()
-        evaluation = results.evaluation.iloc[:0]
-        subspaces = results.subspaces.iloc[:0]
-        representations = results.representations
-        similarities = results.similarities
-        input_energies = results.input_energies
-
-    assert [draw(Empty()) for draw in plots.FIGURES.values()] == [None] * len(plots.FIGURES)
+    empty = replace(
+        results,
+        metrics=results.metrics.iloc[:0],
+        training=pd.DataFrame(),
+        evaluation=results.evaluation.iloc[:0],
+        subspaces=results.subspaces.iloc[:0],
+    )
+    assert [draw(empty) for draw in plots.FIGURES.values()] == [None] * len(plots.FIGURES)
 
 
 def test_every_script_draws_what_the_gallery_has_too() -> None:
@@ -144,7 +142,7 @@ ADAPTERS = {"per-adapters", "condition-numbers-adapters", "heatmap-per-adapters"
 
 
 @dataclass(frozen=True)
-class Tables:
+class Tables(InMemory):
     metrics: pd.DataFrame
     training: pd.DataFrame
     evaluation: pd.DataFrame

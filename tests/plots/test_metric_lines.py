@@ -169,7 +169,7 @@ def test_the_legend_can_be_left_to_the_caller(table: pd.DataFrame) -> None:
 @pytest.mark.parametrize(
     ("column", "component", "role", "message"),
     [
-        ("pre", "weight", None, "unknown metric 'pre': .*, or one of effective_rank"),
+        ("pre", "weight", None, "unknown metric 'pre': .*, or one of per, effective_rank"),
         ("per", "weights", None, "no rows with component 'weights': the table holds weight"),
         ("per", "weight", "w_2", "no rows with role 'w_2': the table holds q, k, v"),
     ],

@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 
 from rankscope import plots
-from rankscope.plots.captions import caption_of
 from rankscope.plots.figure_source import FigureSource
 from rankscope.report.hover import svg_of
 from tests.plots.conftest import SyntheticResults
@@ -53,8 +52,7 @@ def written(name: str, results: SyntheticResults) -> tuple[str, str]:
     with plots.paper_style("acl"):
         figure = known(results)  # type: ignore[arg-type]
         assert figure is not None
-        rows = known.table(results)  # type: ignore[arg-type]
-        caption = caption_of(figure, name, rows, component=known.component, source=NOTHING)
+        caption = known.described(figure, name, results, NOTHING)  # type: ignore[arg-type]
         return svg_of(figure, name), str(caption)
 
 

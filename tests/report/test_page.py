@@ -109,7 +109,7 @@ def test_names_from_files_stay_text(planted: Path, tmp_path: Path) -> None:
 
 
 def test_matrices_have_their_last_numbers_and_a_curve(planted: Path) -> None:
-    rows, count = matrix_rows(rs.open_results(planted).metrics)
+    rows, count = matrix_rows(rs.open_results(planted))
     assert len(rows) == count
     one = next(r for r in rows if (r.run, r.component, r.role) == ("full", "weight", "q"))
     assert one.per == pytest.approx(effective_rank(full_weight(400, 48, 0)) / 48, rel=1e-6)

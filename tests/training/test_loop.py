@@ -381,7 +381,7 @@ def test_a_file_is_not_taken_for_a_folder(make_config: MakeConfig, tmp_path: Pat
     (tmp_path / "file").write_text("")
     with pytest.raises(RankscopeError, match="file: is a file: choose a folder as `out`"):
         train(make_config({"out": str(tmp_path / "file")}))
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(WrongSettingError, match="file: is a file: choose a folder as `out`"):
         train(make_config({"out": str(tmp_path / "file" / "run")}))
 
 
