@@ -261,7 +261,7 @@ def test_a_run_without_held_out_text_is_a_skip(
 def test_weights_without_a_model_are_a_skip(
     rankscope: Rankscope, text: Path, tmp_path: Path
 ) -> None:
-    np.savez(tmp_path / "step-10.npz", **{"layers.0.q.weight": np.eye(3)})
+    np.savez(tmp_path / "step-10.npz", allow_pickle=False, **{"layers.0.q.weight": np.eye(3)})
     done = rankscope("evaluate", tmp_path / "step-10.npz", "--text", text)
     assert done.code == 4 and "layout numpy" in done.stderr
     assert done.stderr.endswith("rankscope: no checkpoint could be evaluated\n")

@@ -173,3 +173,10 @@ def test_a_parameter_of_a_model_is_decomposed_as_torch_does(dtype: str) -> None:
     wanted = torch.linalg.svdvals((weight[:, :2].double() @ weight[:2].double()).detach())
     np.testing.assert_allclose(singular_values(product), wanted.numpy()[:2], rtol=1e-12)
     assert (spectrum(weight).significant_bits == 8) == (dtype == "bfloat16")
+
+
+def test_a_view_of_a_tensor_that_numpy_does_not_take_is_decomposed() -> None:
+    torch = pytest.importorskip("torch")
+    pairs = torch.complex(torch.randn(5, 4), torch.randn(5, 4))
+    wanted = torch.linalg.svdvals(pairs.imag.double()).numpy()
+    np.testing.assert_allclose(singular_values(pairs.conj().imag), wanted, rtol=1e-12)
