@@ -289,7 +289,7 @@ class Results:
         >>> results = rs.open_results("results")
         >>> weights = results.rows(component="weight", role=["q", "k"])
         >>> rs.plots.metric(weights, "per").get_ylabel()
-        'PER'
+        'PER = effective rank / min(m, n)'
         >>> results.rows(["step", "per"], run="full", component="weight", role="q", layer=0).shape
         (3, 2)
         """

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import warnings
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 import rankscope as rs
-from rankscope import relora
+from rankscope import durable, relora
 from rankscope.durable import damage
 from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
 from rankscope.relora.adapted_model import MergedFactors, adapted, factors_of
@@ -251,13 +252,21 @@ def test_a_run_of_a_model_of_nobodys_is_analysed(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_that_cannot_be_written_leaves_the_merges_waiting(
+def test_a_folder_that_cannot_be_written_leaves_the_merges_waiting(
     tmp_path: Path,
 ) -> None:
     model = relora.wrap(Perceptron(), rank=2)
     relora.restart(model, step=3)
     (tmp_path / "run").write_text("in the way")
-    with pytest.raises(OSError, match="run"):
+    with pytest.raises(WrongSettingError, match="run: is a file"):
         relora.save(model, tmp_path / "run", 4)
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(durable, "_flush", full)
+        with pytest.raises(OSError, match="No space left"):
+            relora.save(model, tmp_path / "full", 4)
     relora.save(model, tmp_path / "other", 4)
     assert merge_steps(tmp_path / "other") == [3]
