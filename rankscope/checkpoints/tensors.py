@@ -205,6 +205,13 @@ class StoredTensor(InOneFile):
             raise RankscopeError(fault.fault, path=self.path, tensor=name, reason="damaged")
 
 
+def not_floats(dtype: str) -> str:
+    """That a weight of this type is not measured, and what can be done about it."""
+    if dtype.startswith("complex"):
+        return f"is stored as {dtype}: complex weights are not measured"
+    return f"is stored as {dtype}, which is not a plain weight: give it dequantised"
+
+
 def check_floats(tensor: Tensor) -> None:
     """Refuse numbers that are not floating-point.
 
@@ -215,7 +222,7 @@ def check_floats(tensor: Tensor) -> None:
     """
     if tensor.dtype not in FLOATS:
         raise RankscopeError(
-            f"is stored as {tensor.dtype}, which is not a plain weight: dequantise it first",
+            not_floats(tensor.dtype),
             path=tensor.paths[0],
             tensor=tensor.name,
             reason="quantised",

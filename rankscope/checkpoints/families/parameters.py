@@ -23,7 +23,7 @@ from rankscope.checkpoints.families.heads import Towers
 from rankscope.checkpoints.families.neighbours import Neighbours, is_weight
 from rankscope.checkpoints.families.no_maps import is_mask, why_no_map
 from rankscope.checkpoints.families.splitting import parts_of_fused
-from rankscope.checkpoints.tensors import FLOATS, StoredTensor, Tensor
+from rankscope.checkpoints.tensors import FLOATS, StoredTensor, Tensor, not_floats
 
 PLAIN: Axes = ("out", "in")
 ADVICE = "name its axes in a family's table [axes]"
@@ -158,8 +158,7 @@ def _leave_numbers(found: FoundParameters, name: str, tensor: Tensor) -> None:
     elif is_mask(name, tensor):
         found.leave(tensor, "no linear map", "a mask or an index")
     else:
-        message = f"is stored as {tensor.dtype}, which is not a plain weight: give it dequantised"
-        found.skip(tensor, name, "quantised", message)
+        found.skip(tensor, name, "quantised", not_floats(tensor.dtype))
 
 
 def _once(tensors: Mapping[str, Tensor], found: FoundParameters) -> dict[str, Tensor]:
