@@ -15,12 +15,12 @@ from rankscope.addresses import is_stand_in
 from rankscope.analysis.recalled import RecalledAnalysis
 from rankscope.pipeline.call_results import recalled, sweep_results
 from rankscope.pipeline.seen_files import (
-    SEEN,
     VARIABLES,
     Seen,
     States,
     digest_of,
     in_folders,
+    seen_in,
     states_of,
     states_of_package,
 )
@@ -114,7 +114,7 @@ class Question:
         -------
         None if files have changed since, or are too recent for a further change to show.
         """
-        apart = sorted({folder for folder in folders if not before.covers(folder)})
+        apart = before.apart(folders)
         if any(is_stand_in(Path(folder, "file")) for folder in apart):
             return None
         beside = in_folders(apart)
@@ -132,12 +132,8 @@ class Question:
         """
         sweep_results(out)
         record = sound_record(out / ANALYSIS_RECORD)
-        seen = record.get(SEEN)
-        if (
-            not record.get("key")
-            or not isinstance(seen, dict)
-            or not {"digest", "folders"} <= {*seen}
-        ):
+        seen = seen_in(record)
+        if seen is None:
             return None
         files, beside = (looked or self.look(out)).files, in_folders(seen["folders"])
         if seen["digest"] != self._digest(files, beside, out):

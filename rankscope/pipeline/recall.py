@@ -1,7 +1,7 @@
-"""`Recall`: what a call of `evaluate` or `represent` asks, and whether a folder has its answer.
+"""`Recall`: what a call of `represent` asks, and whether a results folder has its answer.
 
-As `rankscope.analysis.question` is for `analyze`: loads neither numpy nor a layout, and opens no
-file but the record and the tables.
+As `rankscope.analysis.question` does for `analyze`: it loads neither numpy nor a layout, and opens
+only the record and the tables.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from rankscope.pipeline.seen_files import (
     States,
     digest_of,
     in_folders,
+    seen_in,
     states_of,
     states_of_package,
 )
@@ -80,7 +81,7 @@ class Recall:
         """
         if before is None:
             return None
-        apart = sorted({folder for folder in folders if not before.covers(folder)})
+        apart = before.apart(folders)
         beside, now = in_folders(apart), self.look()
         if now is None or now.files != before.files or not before.is_settled(beside):
             return None
@@ -90,12 +91,8 @@ class Recall:
         """Content of the record, if it is of this question and no file has changed since."""
         sweep_results(self.out)
         record = intact_record(self.out / self.record)
-        seen = record.get(SEEN)
-        if (
-            not record.get("key")
-            or not isinstance(seen, dict)
-            or not {"digest", "folders"} <= {*seen}
-        ):
+        seen = seen_in(record)
+        if seen is None:
             return None
         now = self.look()
         if now is None or seen["digest"] != self._digest(now.files, in_folders(seen["folders"])):

@@ -11,10 +11,11 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from rankscope.checkpoints.file_states import State, state_of
 from rankscope.durable import is_temporary
@@ -75,9 +76,20 @@ class Seen:
         whole = str(Path(path).resolve())
         return any(whole == root or whole.startswith(root + os.sep) for root in self.roots)
 
+    def apart(self, folders: Iterable[str]) -> list[str]:
+        """Those of some folders that are not covered."""
+        return sorted({folder for folder in folders if not self.covers(folder)})
+
     def is_settled(self, beside: States) -> bool:
         """Whether a change after this moment shows, here and in files ``beside``."""
         return are_old(self.files, self.at) and are_old(beside, self.at)
+
+
+def seen_in(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What a record says that its call saw; None if that is not there as this version notes it."""
+    seen = record.get(SEEN)
+    is_whole = isinstance(seen, Mapping) and {"digest", "folders"} <= {*seen}
+    return seen if is_whole and record.get("key") else None
 
 
 def configs_above(path: str | Path) -> States:
