@@ -52,7 +52,7 @@ class PerSeries:
 
 
 @dataclass
-class _Family:
+class _Group:
     """The PER of the matrices of one component, step by step.
 
     Attributes
@@ -109,7 +109,7 @@ class Moves:
     """The PER of matrices over the steps, gathered step by step."""
 
     def __init__(self) -> None:
-        self._families: dict[tuple[str, str, str], _Family] = {}
+        self._groups: dict[tuple[str, str, str], _Group] = {}
         self._with_weights: set[str] = set()
 
     def add(self, found: MeasuredStep) -> None:
@@ -120,12 +120,12 @@ class Moves:
         for (component, window), rows in found.groups(matrices.by_window, certain=True):
             if component in FOLLOWED and window in WHOLE:
                 key = component, found.run, window
-                self._families.setdefault(key, _Family(component)).add(found, rows)
+                self._groups.setdefault(key, _Group(component)).add(found, rows)
 
     @property
     def series(self) -> dict[tuple[str, str, str], list[PerSeries]]:
         """The series of the matrices of each component, run and window."""
-        return {key: family.series for key, family in self._families.items()}
+        return {key: group.series for key, group in self._groups.items()}
 
     def in_words(self, units: Mapping[str, str]) -> list[str]:
         """A sentence for the weights and the updates of each run in which matrices left their band.

@@ -22,7 +22,7 @@ SETTING = re.compile(r"(?<!column )`(\w+)(?:=True)?`")
 
 
 class Options(dict[str, str]):
-    """Options by the settings that they give; the empty text for what is no setting.
+    """Options by the settings that they give; the empty text for names that are not settings.
 
     Parameters
     ----------

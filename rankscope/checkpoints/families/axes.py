@@ -104,9 +104,10 @@ def _contracted(name: str, shape: Shape, near: Neighbours) -> Axes | None:
     """Axes of a tensor whose first or last axes are inputs: a convolution, or heads.
 
     A bias has the axes of the outputs, which come first in torch and last in JAX. Without one, the
-    name may say that it is a convolution; but not of one output with five axes that are no kernel,
-    since each image may have kernels of its own, as in StyleGAN 2. A weight without a bias also is
-    one if it has four or more axes and the last are those of a kernel, or are all 1.
+    name may say that it is a convolution, except for five axes of which the first is 1 and the
+    third is longer than the last two: each image may have kernels of its own, as in StyleGAN 2. A
+    weight without a bias also is a convolution if it has four or more axes and the last are those
+    of a kernel, or are all 1.
     """
     first, last = (("out", *["in"] * (len(shape) - 1)), (*["in"] * (len(shape) - 1), "out"))
     bias = next(iter(near.biases_of(name)), ())

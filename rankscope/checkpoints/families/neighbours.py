@@ -27,7 +27,7 @@ class Neighbours:
     Attributes
     ----------
     judged
-        Why tensors are no linear maps, as far as `why_no_map` was asked.
+        Why tensors are not linear maps, as far as `why_no_map` was asked.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:

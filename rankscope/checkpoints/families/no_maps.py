@@ -243,10 +243,11 @@ def _is_rates(one: _Judged) -> bool:
 def _is_added(one: _Judged) -> bool:
     """Vectors with an axis of 1 before the last, which are broadcast, or called latents or tokens.
 
-    Or queries, if there are no keys beside them. Only bare parameters: a stack of one matrix that
-    is called a weight is not understood; and not those of experts, of which there may be one. A
-    picture has three axes; with more, it may be a stack of matrices. The cost of an error: a linear
-    map that is a bare parameter of such a name is missing.
+    Or called queries, if there are no keys beside them. Only bare parameters count: a stack of one
+    matrix that is called a weight is not understood. Parameters of experts do not, since there may
+    be a single expert. At most three axes may be longer than 1, as those of a picture: more may be
+    a stack of matrices. If this is wrong, a linear map that is a bare parameter of such a name is
+    missing.
     """
     if is_weight(one.name) or EXPERTS & {*words(one.name)}:
         return False
