@@ -96,11 +96,6 @@ def by_run(table: pd.DataFrame, column: str) -> dict[str, object]:
     return dict(values.itertuples(index=False, name=None))
 
 
-def has_component(table: pd.DataFrame, component: str) -> bool:
-    """Whether there is at least one row of this component."""
-    return "component" in table.columns and bool((table["component"] == component).any())
-
-
 def in_order(roles: Iterable[str]) -> list[str]:
     """Distinct roles in the order in which a block uses them; unknown ones last."""
     order: dict[str, int] = {role: i for i, role in enumerate(ROLES)}

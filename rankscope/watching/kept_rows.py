@@ -86,17 +86,6 @@ def _of_gone(runs: Iterable[Run], out: Path, spool: Spool) -> dict[str, Steps]:
     return found
 
 
-def read_rows(out: Path) -> list[Row]:
-    """The rows of the table in a folder; none if there is none, or one of an older version.
-
-    None either, if it cannot be read.
-    """
-    try:
-        return [row for _, rows in iter_table(out) for row in rows]
-    except RankscopeError:
-        return []
-
-
 def iter_table(
     out: Path, columns: Sequence[str] = COLUMNS
 ) -> Iterator[tuple[tuple[str, int], list[Row]]]:

@@ -14,7 +14,7 @@ from rankscope.results import parquet_tables
 from rankscope.results.columns import COLUMNS, METRICS_FILE
 from rankscope.results.parquet_tables import check_size
 from rankscope.results.results import open_results
-from rankscope.watching.kept_rows import read_rows
+from rankscope.watching.kept_rows import iter_table
 
 
 def repeated(path: Path, rows: int, columns: int) -> Path:
@@ -35,7 +35,8 @@ def test_a_small_file_of_many_rows_is_refused_before_it_is_read(
         _ = open_results(tmp_path).metrics
     assert caught.value.reason == "over-limit" and caught.value.path == str(path)
     assert pa.total_allocated_bytes() - before < 2**20
-    assert read_rows(tmp_path) == []
+    with pytest.raises(RankscopeError, match="states 1000000 rows of 4 columns"):
+        list(iter_table(tmp_path))
 
 
 def test_the_limit_counts_the_bytes_of_the_file(
