@@ -59,7 +59,7 @@ MAY_IMPORT = {
         *("errors", "durable", "platforms", "groups", "metrics", "results"),
         *("checkpoints", "spectra", "components", "pipeline", "statistics.onset"),
     },
-    "statistics": {"errors", "metrics", "checkpoints.families.names"},
+    "statistics": {"errors", "metrics", "shape_metrics", "published", "checkpoints.families.names"},
     "scoring": {"errors", "groups", "statistics.intervals"},
     "training": {
         *("errors", "durable", "platforms", "groups", "metrics", "scoring"),
@@ -85,8 +85,7 @@ MAY_IMPORT = {
         *("pipeline.calls", "spectra.formats", "spectra.rounding"),
     },
     "plots": {
-        *("errors", "durable", "metrics", "shape_metrics"),
-        *("results", "statistics", "published"),
+        *("errors", "durable", "results", "statistics"),
     },
     "watching": {
         "addresses",

@@ -16,7 +16,7 @@ from matplotlib.text import Annotation
 from rankscope.plots.figure_source import FigureSource
 from rankscope.plots.panel import entries, is_explanation
 from rankscope.plots.style import legend_names, plain
-from rankscope.statistics.latex_table import latex_text
+from rankscope.statistics.markup import plain_text
 from rankscope.statistics.replicates import RUN_GROUP
 from rankscope.statistics.row_choice import series_names
 
@@ -45,29 +45,6 @@ TITLES = {
     "merge-alignment": "Overlap of successive merges",
     "circuits-by-head": "Attention circuits by head",
 }
-IN_LATEX = {sign: f"${sign}$" for sign in "<>|"}  # others in the fonts of old
-IN_LATEX |= {
-    "κ": r"$\kappa$",
-    "σ": r"$\sigma$",
-    "×": r"$\times$",
-    "–": "--",
-    "−": "$-$",
-    "…": r"\ldots{}",
-    "→": r"$\to$",
-    "≥": r"$\ge$",
-}
-SYMBOLS = {
-    "alpha": "α",
-    "kappa": "κ",
-    "sigma": "σ",
-    "lambda": "λ",
-    "Delta": "Δ",
-    "|": "‖",
-    "lceil": "⌈",
-}
-SYMBOLS |= {"rceil": "⌉", "uparrow": "↑", "times": "×", "log": "log", " ": " "}
-MARKUP = re.compile(r"\\\$|\$[^$]*\$")
-COMMAND = re.compile(r"\\(?:([A-Za-z]+) ?|([| ]))")
 
 
 @dataclass(frozen=True)
@@ -151,51 +128,6 @@ def title_of(name: str) -> str:
         parts.append("circuits")
     text = title.format(" ".join(SPELLINGS.get(part, part) for part in parts))
     return text[:1].upper() + text[1:]
-
-
-def latex(markup: str) -> str:
-    r"""Text with ``$…$`` and ``\$`` as in labels, for LaTeX.
-
-    Examples
-    --------
-    >>> print(latex(r"10 to 90 % of a_b, $\kappa_r$"))
-    10 to 90 \% of a\_b, $\kappa_r$
-    """
-    parts = (part if is_math else _in_latex(part) for part, is_math in _pieces(markup))
-    return "".join(parts)
-
-
-def plain_text(markup: str) -> str:
-    r"""Text with ``$…$`` and ``\$`` as in labels, on one line and with letters for symbols.
-
-    Examples
-    --------
-    >>> print(plain_text(r"$\kappa_{90}$ of \$HOME"))
-    κ_90 of $HOME
-    """
-    parts = (_as_letters(part) if is_math else part for part, is_math in _pieces(markup))
-    return " ".join("".join(parts).split())
-
-
-def _pieces(markup: str) -> Iterator[tuple[str, bool]]:
-    """Parts of a text, and whether each is a formula."""
-    at = 0
-    for found in MARKUP.finditer(markup):
-        yield markup[at : found.start()], False
-        yield ("$", False) if found[0] == r"\$" else (found[0], True)
-        at = found.end()
-    yield markup[at:], False
-
-
-def _in_latex(text: str) -> str:
-    return "".join(IN_LATEX.get(character, character) for character in latex_text(text))
-
-
-def _as_letters(formula: str) -> str:
-    shown = COMMAND.sub(
-        lambda found: SYMBOLS.get(found[1] or found[2], found[1] or found[2]), formula.strip("$")
-    )
-    return shown.replace("{", "").replace("}", "")
 
 
 def _names(rows: pd.DataFrame) -> set[str]:

@@ -14,6 +14,7 @@ from rankscope.plots.grid import new_figure, row_title, shared_legend
 from rankscope.plots.panel import GREY, drawn_on
 from rankscope.plots.style import SeriesStyle, name_title, paper_look
 from rankscope.statistics.co_movement import Method
+from rankscope.statistics.correlation import means_over_runs, measures_to_draw
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.replicates import by_group, runs_over
 from rankscope.statistics.row_choice import distinct, in_order, series_names
@@ -89,7 +90,7 @@ def correlation(
     roles = in_order(correlations["role"])
     names = sorted(distinct(correlations, hue), key=str)
     over = runs_over(correlations, hue)
-    rows = _over_runs(rows, hue) if over else rows
+    rows = means_over_runs(rows, hue) if over else rows
     with drawn_on(ax, series_names(correlations, hue), legend=legend) as panel:
         panel.ax.axvline(0, color=GREY, linewidth=0.8, zorder=1)
         kinds = [(name, form) for name in names for form in NOTES]
@@ -157,7 +158,7 @@ def rank_and_performance(
             "both vary, at 4 or more common steps"
         )
     correlations, hue = by_group(correlations, group, hue)
-    measures, columns = _measures(correlations), list(correlations["column"].unique())
+    measures, columns = measures_to_draw(correlations), list(correlations["column"].unique())
     dots = correlations["role"].nunique() * correlations[hue].nunique() * len(NOTES)
     figure, grid = _role_grid(len(columns), len(measures), dots=dots)
     for column, line in zip(columns, grid, strict=True):
@@ -184,15 +185,6 @@ def rank_and_performance(
 def has_correlations(correlations: pd.DataFrame) -> bool:
     """Whether any correlation is defined."""
     return bool(correlations["value"].notna().any())
-
-
-def _over_runs(rows: pd.DataFrame, hue: str) -> pd.DataFrame:
-    """Mean of the runs of each series, with their least and greatest in place of the interval."""
-    places = rows.groupby([hue, "role", "form"], sort=False)["value"]
-    table = places.agg(value="mean", ci_low="min", ci_high="max").reset_index()
-    alone = (places.count() <= 1).to_numpy()
-    ends = {end: table[end].mask(alone) for end in ("ci_low", "ci_high")}
-    return table.assign(**ends)
 
 
 def _role_grid(lines: int, columns: int, *, dots: int) -> tuple[Figure, list[list[Axes]]]:
@@ -223,21 +215,6 @@ def _draw_dots(
         clip_on=False,
         zorder=3,
     )
-
-
-def _measures(correlations: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """Measures to draw: without perplexities that say what the loss beside them says."""
-    measured = [
-        (str(task), str(group), str(metric))
-        for task, group, metric in correlations[["task", "group", "metric"]]
-        .drop_duplicates()
-        .itertuples(index=False)
-    ]
-    return [
-        (task, group, metric)
-        for task, group, metric in measured
-        if metric != "perplexity" or (task, group, "loss") not in measured
-    ]
 
 
 def _measure_name(measure: tuple[str, str, str]) -> str:

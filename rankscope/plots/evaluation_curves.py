@@ -12,15 +12,16 @@ from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import panel_figure, panel_grid, shared_legend
-from rankscope.plots.interval_lines import Interval, draw_intervals
+from rankscope.plots.interval_lines import draw_intervals
 from rankscope.plots.metric_lines import scale_axis
 from rankscope.plots.panel import drawn_on
 from rankscope.plots.published_lines import draw_published_scores, fit_published
 from rankscope.plots.style import paper_look, plain
-from rankscope.plots.time_axis import step_label, time_axis
+from rankscope.plots.time_axis import time_axis
+from rankscope.statistics.interval_points import Interval
 from rankscope.statistics.quantities import SCORE_QUANTITIES, quantity
 from rankscope.statistics.replicates import by_group, group_names, runs_over
-from rankscope.statistics.row_choice import series_names
+from rankscope.statistics.row_choice import series_names, step_label
 
 PHENOMENON = "phenomenon:"
 CHANCE = 0.5

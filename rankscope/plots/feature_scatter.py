@@ -16,11 +16,16 @@ from rankscope.plots.marks import draw_marks
 from rankscope.plots.metric_lines import MOST_MARKERS
 from rankscope.plots.panel import Panel, label_log_axis
 from rankscope.plots.style import SeriesStyle, paper_look, series_styles
-from rankscope.plots.time_axis import step_label
 from rankscope.statistics.feature_rows import beside_weights, rows_at
 from rankscope.statistics.quantities import FEATURE_QUANTITIES, quantity
 from rankscope.statistics.replicates import by_group, runs_over
-from rankscope.statistics.row_choice import by_run, chosen_rows, role_titles, series_names
+from rankscope.statistics.row_choice import (
+    by_run,
+    chosen_rows,
+    role_titles,
+    series_names,
+    step_label,
+)
 
 
 @paper_look()

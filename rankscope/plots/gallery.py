@@ -12,37 +12,40 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rankscope.errors import WrongSettingError, closest_first
-from rankscope.plots.adapter_cycles import adapter_ranks, has_subspaces, has_varied_ranks
+from rankscope.plots.adapter_cycles import adapter_ranks
 from rankscope.plots.chosen_results import ChosenResults, Study
 from rankscope.plots.circuit_maps import head_maps
 from rankscope.plots.correlations import has_correlations, rank_and_performance
 from rankscope.plots.decay import update_spectra
-from rankscope.plots.depth_panels import depth_profiles, has_depth
+from rankscope.plots.depth_panels import depth_profiles
 from rankscope.plots.energy_lines import figure_of_energies
 from rankscope.plots.evaluation_curves import blimp_phenomena, main_measures, performance, phenomena
 from rankscope.plots.feature_figures import default_features, figures_of_features
 from rankscope.plots.feature_scatter import features_against_weights, has_features_of_weights
 from rankscope.plots.gallery_figure import PLACES, GalleryFigure, with_tables
-from rankscope.plots.half_panels import by_half, has_halves
+from rankscope.plots.half_panels import by_half
 from rankscope.plots.histograms import update_histograms
 from rankscope.plots.intruder_maps import intruders
 from rankscope.plots.maps import heatmaps
 from rankscope.plots.merge_alignment import merge_overlaps
-from rankscope.plots.published_lines import has_published_scores, has_published_spectra
-from rankscope.plots.rate_curves import has_learning_rate, learning_rates
 from rankscope.plots.role_panels import condition_number, outliers, per, tail_index
 from rankscope.plots.run_scatter import has_run_points, rank_against_performance
 from rankscope.plots.staircases import merged_ranks
 from rankscope.plots.style import plain
 from rankscope.plots.subspace_lines import overlaps
-from rankscope.plots.training_curves import has_loss, losses
+from rankscope.plots.training_curves import learning_rates, losses
 from rankscope.results.results import STORED, Results
 from rankscope.statistics.correlation import correlate
+from rankscope.statistics.cycle_ranks import has_varied_ranks
+from rankscope.statistics.depth import LEAST_LAYERS
 from rankscope.statistics.feature_rows import kinds_of_places
+from rankscope.statistics.logged_series import is_logged
+from rankscope.statistics.published_rows import has_published_scores, has_published_spectra
 from rankscope.statistics.replicates import all_runs, groups_of
 from rankscope.statistics.row_choice import (
     by_run,
     distinct,
+    most_layers,
     series_names,
 )
 from rankscope.statistics.subspace_means import Measure, has_comparisons
@@ -65,6 +68,7 @@ BOTH = tuple(
 )
 MERGED = ("name", "effective_rank", "numerical_rank", "per", *COMPANIONS["per"])
 PER, KAPPA, MAP, HALVES = "per-", "condition-numbers-", "heatmap-", "halves-"
+IN_HALVES = 4  # layers that have two in each half
 RESOLVED = "weights above the noise floor"
 
 
@@ -81,7 +85,7 @@ def figures_of(component: str) -> dict[str, GalleryFigure]:
         )
         return replace(
             made,
-            has_data=lambda r: made.has_data(r) and has_halves(_layers(r, component), component),
+            has_data=lambda r: made.has_data(r) and _most_layers(r, component) >= IN_HALVES,
             drawn_from=f"{made.drawn_from} in four layers or more",
         )
 
@@ -142,8 +146,8 @@ def _has_value(results: Results, component: str, column: str) -> bool:
     return bool(values[column].notna().any())
 
 
-def _layers(results: Results, component: str) -> pd.DataFrame:
-    return results.rows(["run", "layer", "component"], component=component)
+def _most_layers(results: Results, component: str) -> int:
+    return most_layers(results.rows(["run", "layer", "component"], component=component), component)
 
 
 def _sizes(results: Results, component: str) -> pd.DataFrame:
@@ -367,13 +371,13 @@ OF_TEXT: dict[str, GalleryFigure] = {
 FIGURES: dict[str, GalleryFigure] = {
     "loss": GalleryFigure(
         lambda r, hue: losses(r.training, runs=_names(r, r.training, hue), hue=hue),
-        lambda r: has_loss(r.training),
+        lambda r: is_logged(r.training, "loss"),
         "logged training loss",
         table=attrgetter("training"),
     ),
     "learning-rate": GalleryFigure(
         lambda r, hue: learning_rates(r.training, runs=_names(r, r.training, hue), hue=hue),
-        lambda r: has_learning_rate(r.training),
+        lambda r: is_logged(r.training, "learning_rate"),
         "logged learning rate",
         table=attrgetter("training"),
     ),
@@ -391,7 +395,7 @@ FIGURES: dict[str, GalleryFigure] = {
     ),
     "depth-per-weights": GalleryFigure(
         lambda r, hue: depth_profiles(r.metrics, hue=hue),
-        lambda r: has_depth(_layers(r, "weight"), "weight"),
+        lambda r: _most_layers(r, "weight") >= LEAST_LAYERS,
         "weights in three layers or more",
         "weight",
         columns=["per", *COMPANIONS["per"]],
@@ -439,7 +443,7 @@ FIGURES: dict[str, GalleryFigure] = {
     ),
     "adapter-ranks": GalleryFigure(
         lambda r, hue: adapter_ranks(r, hue=hue),
-        lambda r: has_varied_ranks(_cycles(r)) or has_subspaces(r.training),
+        lambda r: has_varied_ranks(_cycles(r)) or is_logged(r.training, "captured_energy"),
         "adapters of different ranks and no captured energy",
         columns=MERGED,
         components=None,

@@ -23,7 +23,6 @@ from rankscope.statistics.row_choice import chosen_rows, require_metric, series_
 from rankscope.statistics.step_summary import cuts_of, summarised_over, summary
 
 DASHES: dict[str, LineStyleType] = {"first": "-", "second": (0, (4, 1.5))}
-LEAST_LAYERS = 4
 
 
 def layer_halves(
@@ -110,11 +109,3 @@ def by_half(
     draw = partial(layer_halves, table, column, component=component, hue=hue, legend=False)
     titles = titles_with_rank(rows, column)
     return panel_figure(titles, lambda role, ax: draw(role=role, ax=ax))
-
-
-def has_halves(table: pd.DataFrame, component: str) -> bool:
-    """Whether some run has this component in at least two layers a half."""
-    if not {"component", "layer"} <= {*table.columns}:
-        return False
-    layers = table[table["component"] == component].groupby("run")["layer"].nunique()
-    return bool(layers.max() >= LEAST_LAYERS) if len(layers) else False

@@ -8,20 +8,15 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError
-from rankscope.plots.coloured_cells import (
-    color_bar,
-    draw_cells,
-    in_layers,
-    layer_cells,
-    value_limits,
-)
+from rankscope.plots.coloured_cells import color_bar, draw_cells
 from rankscope.plots.grid import FRAME, panel_grid, shared_legend
 from rankscope.plots.panel import CHANCE_WIDTH, Panel, drawn_on
 from rankscope.plots.style import name_title, paper_look, wrapped
 from rankscope.plots.subspace_lines import DOTTED, EARLIER, draw_shares
-from rankscope.plots.time_axis import map_time_axis, step_label, time_axis
+from rankscope.plots.time_axis import map_time_axis, time_axis
+from rankscope.statistics.layer_cells import in_layers, layer_cells, value_limits
 from rankscope.statistics.replicates import by_group
-from rankscope.statistics.row_choice import series_names
+from rankscope.statistics.row_choice import series_names, step_label
 from rankscope.statistics.step_summary import summarised_over
 from rankscope.statistics.subspace_means import Against, comparisons, intruder_counts
 

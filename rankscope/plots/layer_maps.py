@@ -8,21 +8,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rankscope.plots.coloured_cells import (
-    color_bar,
-    colour_scale,
-    draw_cells,
-    layer_cells,
-    value_limits,
-)
+from rankscope.plots.coloured_cells import color_bar, colour_scale, draw_cells
 from rankscope.plots.feature_lines import probe_text
 from rankscope.plots.map_grid import finish_maps, map_figure
 from rankscope.plots.style import paper_look
-from rankscope.plots.time_axis import ON_TOP, map_time_axis, step_label
+from rankscope.plots.time_axis import ON_TOP, map_time_axis
 from rankscope.statistics.feature_rows import few, places_of, require_number, rows_at
+from rankscope.statistics.layer_cells import layer_cells, value_limits
 from rankscope.statistics.quantities import FEATURE_QUANTITIES, quantity
 from rankscope.statistics.replicates import by_group, runs_over
-from rankscope.statistics.row_choice import distinct
+from rankscope.statistics.row_choice import distinct, step_label
 
 MOST_TICKS = 8
 LAYER_HEIGHT, LEAST_HEIGHT, MOST_HEIGHT = 0.16, 1.4, 2.6

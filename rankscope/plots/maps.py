@@ -9,18 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
-from rankscope.plots.coloured_cells import (
-    color_bar,
-    colour_scale,
-    draw_cells,
-    in_layers,
-    layer_cells,
-    say_none,
-    value_limits,
-)
+from rankscope.plots.coloured_cells import color_bar, colour_scale, draw_cells, say_none
 from rankscope.plots.map_grid import finish_maps, map_figure
 from rankscope.plots.style import paper_look
-from rankscope.plots.time_axis import ON_TOP, map_time_axis, step_label
+from rankscope.plots.time_axis import ON_TOP, map_time_axis
+from rankscope.statistics.layer_cells import in_layers, layer_cells, value_limits
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.replicates import by_group, runs_over
 from rankscope.statistics.row_choice import (
@@ -29,6 +22,7 @@ from rankscope.statistics.row_choice import (
     in_order,
     require_metric,
     role_name,
+    step_label,
 )
 from rankscope.statistics.step_summary import line_text
 

@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.typing import LineStyleType
 
-from rankscope.errors import RankscopeError
 from rankscope.plots.grid import finish_grid, panel_grid
 from rankscope.plots.panel import CHANCE_WIDTH, Panel, drawn_on
 from rankscope.plots.staircases import DASHED
@@ -19,9 +18,7 @@ from rankscope.statistics.row_choice import in_order, role_name, series_names
 from rankscope.statistics.step_summary import summarised_over
 from rankscope.statistics.subspace_means import (
     Against,
-    at_whole_rank,
-    comparisons,
-    left_out,
+    compared_merges,
     shares,
 )
 
@@ -78,7 +75,7 @@ def merge_overlap(
     ['relora', 'mean over layers', 'column space']
     """
     table, hue = by_group(table, group, hue)
-    rows = _merges(table, role=role, against=against)
+    rows = compared_merges(table, role=role, against=against)
     with drawn_on(ax, series_names(table, hue), legend=legend) as panel:
         points = _draw(panel, rows, hue)
         _explain(panel, rows, points, over=_over(rows, hue))
@@ -104,7 +101,7 @@ def merge_overlaps(
     ['q, r = 2', 'k, r = 2']
     """
     table, hue = by_group(table, group, hue)
-    rows = _merges(table, against=against)
+    rows = compared_merges(table, against=against)
     roles = in_order(rows["role"])
     figure, panels, hole = panel_grid(len(roles))
     points: list[pd.DataFrame] = []
@@ -146,23 +143,6 @@ def _range(numbers: pd.Series[int]) -> str:
         return "?"
     low, high = numbers.min(), numbers.max()
     return f"{low}" if low == high else f"{low}–{high}"
-
-
-def _merges(
-    table: pd.DataFrame, *, role: str | None = None, against: Against = "previous"
-) -> pd.DataFrame:
-    """Comparisons of merges at their rank, with ``merge``, the number of each in its run."""
-    every = comparisons(table, "overlap", component="merge", role=role, against=against)
-    rows = at_whole_rank(every)
-    if rows["value"].isna().all():
-        raise RankscopeError(f"no overlap of merges has a number: {left_out(rows)}")
-    merges = table[table["component"] == "merge"]
-    numbers = {
-        run: {step: i for i, step in enumerate(sorted({*own["step"], *own["against"]}), start=1)}
-        for run, own in merges.groupby("run")
-    }
-    places = zip(rows["run"], rows["step"], strict=True)
-    return rows.assign(merge=[numbers[run][step] for run, step in places])
 
 
 def _over(rows: pd.DataFrame, hue: str) -> Over:

@@ -13,6 +13,7 @@ from rankscope.plots.marks import END_MARK, draw_band, draw_marks, last_known
 from rankscope.plots.panel import GREY, Panel, drawn_on
 from rankscope.plots.style import SeriesStyle, paper_look
 from rankscope.plots.time_axis import label_steps
+from rankscope.statistics.cycle_ranks import merged_stairs, most_rank
 from rankscope.statistics.replicates import Over, by_group
 from rankscope.statistics.row_choice import chosen_rows, role_titles, series_names
 from rankscope.statistics.step_summary import band_text, summarised_over, summary
@@ -67,8 +68,8 @@ def merged_rank(
     over = summarised_over(rows, hue=hue)
     with drawn_on(ax, series_names(table, hue), legend=legend) as panel:
         for name, series in ranks.groupby(hue, sort=True):
-            stairs = _stairs(series, ends[name])
-            dashed = _stairs(effective[effective[hue] == name], ends[name])
+            stairs = merged_stairs(series, ends[name])
+            dashed = merged_stairs(effective[effective[hue] == name], ends[name])
             # Only the merges are points: the first and the last row extend the staircase.
             draw_staircase(
                 panel.ax,
@@ -78,7 +79,7 @@ def merged_rank(
                 panel.series(name, dashes="-"),
                 tread="post",
             )
-            _draw_most(panel.ax, _most(table[table[hue] == name], role), end=int(ends[name]))
+            _draw_most(panel.ax, most_rank(table[table[hue] == name], role), end=int(ends[name]))
         for least_side in sorted(set(rows[["rows", "cols"]].min(axis=1))):
             panel.ax.axhline(float(least_side), color=GREY, linestyle=":", linewidth=THIN)
         _explain(panel, over=over, has_band=bool((ranks["low"] < ranks["high"]).any()))
@@ -148,25 +149,6 @@ def draw_staircase(
         markersize=END_MARK,
         markevery=last_known(effective),
     )
-
-
-def _stairs(series: pd.DataFrame, end: int) -> pd.DataFrame:
-    """A summary from rank 0 at step 0 on, and up to the run's last step."""
-    flat = {"step": 0, "centre": 0.0, "low": 0.0, "high": 0.0}
-    values = series[list(flat)].fillna(0.0)
-    last = values.iloc[[-1]].assign(step=end)
-    return pd.concat([pd.DataFrame([flat]), values, last], ignore_index=True)
-
-
-def _most(table: pd.DataFrame, role: str | None) -> pd.Series[float]:
-    """The most that sums of merges can have, mean over layers by step: ranks up to min(m, n)."""
-    merges = table[table["component"] == "merge"].sort_values("step")
-    if role is not None:
-        merges = merges[merges["role"] == role]
-    matrices = merges.groupby(["run", "layer", "role", "name"], dropna=False)
-    added = matrices["max_rank"].cumsum().astype(float)
-    most = added.clip(upper=merges[["rows", "cols"]].min(axis=1))
-    return most.groupby(merges["step"]).mean()
 
 
 def _draw_most(ax: Axes, most: pd.Series[float], *, end: int) -> None:

@@ -16,7 +16,8 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.typing import LineStyleType
 
 from rankscope.errors import WrongSettingError, printable
-from rankscope.statistics.feature_rows import TIMES, few
+from rankscope.statistics.compared_features import TIMES
+from rankscope.statistics.feature_rows import few
 
 WIDTHS = {
     "acl": 3.03,

@@ -20,9 +20,9 @@ from rankscope.plots.metric_lines import MOST_MARKERS
 from rankscope.plots.panel import CHANCE_WIDTH, Panel, drawn_on
 from rankscope.plots.role_panels import limit_share
 from rankscope.plots.style import SeriesStyle, paper_look, series_styles, wrapped
-from rankscope.plots.time_axis import step_label, time_axis
+from rankscope.plots.time_axis import time_axis
 from rankscope.statistics.replicates import Over, by_group
-from rankscope.statistics.row_choice import series_names
+from rankscope.statistics.row_choice import series_names, step_label
 from rankscope.statistics.step_summary import summarised_over
 from rankscope.statistics.subspace_means import (
     AGAINST,

@@ -14,6 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullForm
 
 from rankscope.plots.panel import GREY, Panel
 from rankscope.statistics.restart_schedules import restarts_of, schedules
+from rankscope.statistics.row_choice import step_label
 
 MOST_SCHEDULES = 3
 MOST_PER_INCH = 20
@@ -42,11 +43,6 @@ class StepLocator(MaxNLocator):
     def __init__(self, least: float, first: float) -> None:
         super().__init__(nbins="auto", steps=[1, 2, 2.5, 5, 10], integer=True, min_n_ticks=1)
         self.least, self.first = least, first
-
-
-def step_label(table: pd.DataFrame) -> str:
-    """What the steps of a table count, which results keep beside their tables: ``step``, say."""
-    return str(table.attrs.get("unit", "step"))
 
 
 def label_steps(ax: Axes, table: pd.DataFrame, rows: pd.DataFrame) -> None:

@@ -81,6 +81,11 @@ def series_names(table: pd.DataFrame, column: str) -> list[object]:
     return list(dict.fromkeys([*study, *distinct(table, column)]))
 
 
+def step_label(table: pd.DataFrame) -> str:
+    """What the steps of a table count, which results keep beside their tables: ``step``, say."""
+    return str(table.attrs.get("unit", "step"))
+
+
 def by_run(table: pd.DataFrame, column: str) -> dict[str, object]:
     """Values of a column by run, for tables that lack it.
 
@@ -101,6 +106,14 @@ def in_order(roles: Iterable[str]) -> list[str]:
     order: dict[str, int] = {role: i for i, role in enumerate(ROLES)}
     there = roles.unique() if isinstance(roles, pd.Series) else {*roles}
     return sorted(there, key=lambda role: (order.get(role, len(order)), role))
+
+
+def most_layers(table: pd.DataFrame, component: str) -> int:
+    """In how many layers of a run this component is, at most; 0 in a table without layers."""
+    if not {"component", "layer"} <= {*table.columns}:
+        return 0
+    layers = table[table["component"] == component].groupby("run")["layer"].nunique()
+    return int(layers.max()) if len(layers) else 0
 
 
 def role_titles(rows: pd.DataFrame) -> dict[str, str]:

@@ -9,7 +9,11 @@ import numpy as np
 import pandas as pd
 
 from rankscope.errors import RankscopeError, WrongSettingError
-from rankscope.statistics.replicates import are_replicates, at_common_steps, none_in_common
+from rankscope.statistics.replicates import (
+    are_replicates,
+    at_common_steps,
+    none_in_common,
+)
 from rankscope.statistics.row_choice import chosen_rows
 from rankscope.statistics.step_summary import cuts_of
 
@@ -170,3 +174,20 @@ def left_out(rows: pd.DataFrame) -> str:
     counts = rows.loc[rows["value"].isna(), "status"].value_counts()
     reasons = [f"{n} of {len(rows)} ({STATUSES[str(status)]})" for status, n in counts.items()]
     return f"left out: {', '.join(reasons)}" if reasons else ""
+
+
+def compared_merges(
+    table: pd.DataFrame, *, role: str | None = None, against: Against = "previous"
+) -> pd.DataFrame:
+    """Comparisons of merges at their rank, with ``merge``, the number of each in its run."""
+    every = comparisons(table, "overlap", component="merge", role=role, against=against)
+    rows = at_whole_rank(every)
+    if rows["value"].isna().all():
+        raise RankscopeError(f"no overlap of merges has a number: {left_out(rows)}")
+    merges = table[table["component"] == "merge"]
+    numbers = {
+        run: {step: i for i, step in enumerate(sorted({*own["step"], *own["against"]}), start=1)}
+        for run, own in merges.groupby("run")
+    }
+    places = zip(rows["run"], rows["step"], strict=True)
+    return rows.assign(merge=[numbers[run][step] for run, step in places])
