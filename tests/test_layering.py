@@ -40,8 +40,7 @@ MAY_IMPORT = {
     "results": {
         *("errors", "durable", "metrics", "shape_metrics"),
         *("spectra.spectrum", "spectra.bounds", "spectra.chance", "spectra.subspace_measures"),
-        "statistics.latex_table",
-        "statistics.restart_schedules",
+        *("statistics.latex_table", "statistics.markup", "statistics.restart_schedules"),
         *("representations.feature_metrics", "representations.probe_features"),
         "representations.input_energy",
     },

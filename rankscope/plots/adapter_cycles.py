@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import finish_grid, panel_grid
-from rankscope.plots.panel import drawn_on
+from rankscope.plots.panel import drawn_on, start_at_zero
 from rankscope.plots.staircases import DASHED, THIN, draw_staircase
 from rankscope.plots.style import SeriesStyle, paper_look
 from rankscope.plots.time_axis import label_steps
@@ -90,8 +90,7 @@ def adapter_rank(
             panel.line("effective rank when merged", DASHED, width=THIN)
         label_steps(panel.ax, table, rows)
         panel.ax.set_ylabel("adapter rank")
-        # Still automatic at the top: another panel that shares the axis may need more.
-        panel.ax.set_ylim(bottom=0, auto=True)
+        start_at_zero(panel.ax)
     return panel.ax
 
 

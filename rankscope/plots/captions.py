@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 
-from rankscope.plots.figure_source import FigureSource
 from rankscope.plots.panel import entries, is_explanation
-from rankscope.plots.style import legend_names, plain
-from rankscope.statistics.markup import plain_text
+from rankscope.plots.style import legend_names
+from rankscope.results.figure_source import FigureSource
+from rankscope.statistics.markup import literal, plain_text
 from rankscope.statistics.replicates import RUN_GROUP
 from rankscope.statistics.row_choice import series_names
 
@@ -117,7 +117,7 @@ def title_of(name: str) -> str:
     >>> title_of("intruders-weights-since-first")
     'Intruders of weights since the first checkpoint'
     """
-    shown, title = plain(name, limit=100), "{}"
+    shown, title = literal(name, limit=100), "{}"
     for kind, words in TITLES.items():
         start, _, end = kind.partition("{}")
         if shown == kind or ("{}" in kind and shown.startswith(start) and shown.endswith(end)):
@@ -133,7 +133,7 @@ def title_of(name: str) -> str:
 def _names(rows: pd.DataFrame) -> set[str]:
     """Names of the runs, and of groups of them, as figures show them."""
     columns = [column for column in (RUN_GROUP, "run") if column in rows]
-    return {plain(name) for column in columns for name in rows[column].dropna().unique()}
+    return {literal(name) for column in columns for name in rows[column].dropna().unique()}
 
 
 def _whole(title: str, names: set[str]) -> str:
@@ -188,7 +188,7 @@ def _runs_sentences(figure: Figure, rows: pd.DataFrame) -> Iterator[str]:
     entered = legend_names(map(str, series_names(rows, by)))
     drawn = {n: runs for n, runs in groups.items() if not series or entered[n].strip() in series}
     texts = [
-        plain(name) if runs == [name] else f"{plain(name)} ({_listed(map(plain, runs))})"
+        literal(name) if runs == [name] else f"{literal(name)} ({_listed(map(literal, runs))})"
         for name, runs in (drawn or groups).items()
     ]
     yield _sentence(_named("runs", _listed(texts)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -17,13 +17,10 @@ from rankscope.plots.coloured_cells import color_bar, colour_scale, draw_cells, 
 from rankscope.plots.map_grid import BESIDE, finish_maps, map_figure
 from rankscope.plots.style import name_title, paper_look
 from rankscope.statistics.circuit_heads import at_step, in_common, of_heads, values_by_chance
-from rankscope.statistics.layer_cells import layer_cells, value_limits
+from rankscope.statistics.layer_cells import cell_limits, layer_cells
 from rankscope.statistics.quantities import quantity
-from rankscope.statistics.replicates import (
-    by_group,
-    runs_over,
-)
-from rankscope.statistics.row_choice import chosen_rows, distinct, require_metric, step_label
+from rankscope.statistics.replicates import by_group, runs_over
+from rankscope.statistics.row_choice import chosen_rows, distinct, span_text, step_label
 from rankscope.statistics.step_summary import line_text
 
 CIRCUITS = {"ov": "OV", "qk": "QK", "ov_update": "change of OV", "qk_update": "change of QK"}
@@ -82,9 +79,10 @@ def head_map(
         raise WrongSettingError(f"a map shows one run: choose `run` from {runs}")
     rows = of_heads(at_step(rows, step, table), component)
     by_chance = values_by_chance(rows, column)
-    limits = _limits(rows, column, by_chance) if limits is None else limits
+    cells = layer_cells(rows, column, across="head", log=quantity(column).log)
+    limits = _limits([cells], column, by_chance) if limits is None else limits
     ax = plt.gca() if ax is None else ax
-    mesh = _draw(ax, rows, column, colour_scale(limits, log=quantity(column).log))
+    mesh = _draw(ax, cells, colour_scale(limits, log=quantity(column).log))
     ax.set(xlabel="head", ylabel="layer")
     if colorbar:
         label = quantity(column).label + (f"; {GAUSSIAN}" if by_chance else "")
@@ -139,19 +137,23 @@ def head_maps(
     rows = pd.concat(at_step(in_common(own, hue), step, table) for _, own in parts)
     rows = of_heads(rows, circuits[0])
     names, by_chance = sorted(distinct(rows, hue), key=str), values_by_chance(rows, column)
-    scale = colour_scale(_limits(rows, column, by_chance), log=quantity(column).log)
+    log = quantity(column).log
+    cells = {
+        place: layer_cells(own, column, across="head", log=log)
+        for place, own in rows.groupby([hue, "component"])
+    }
+    scale = colour_scale(_limits(cells.values(), column, by_chance), log=log)
     called = {CIRCUITS.get(circuit, circuit): circuit for circuit in circuits}
 
     def draw(name: object, circuit: str, ax: Axes) -> None:
-        own = rows[(rows[hue] == name) & (rows["component"] == called[circuit])]
-        if own.empty:
-            say_none(ax, circuit)
+        if (name, called[circuit]) in cells:
+            _draw(ax, cells[name, called[circuit]], scale)
         else:
-            _draw(ax, own, column, scale)
+            say_none(ax, circuit)
 
     titles = {}
     for name in names:
-        at = "–".join(map(str, sorted({*rows.loc[rows[hue] == name, "step"]})))
+        at = span_text(rows.loc[rows[hue] == name, "step"])
         titles[name] = f"{name_title(name, BESIDE)}\n{step_label(table)} {at}"
     figure, panels = map_figure(titles, [*called], draw, line_height=ROW_HEIGHT)
     over, label = runs_over(rows, hue), quantity(column).label
@@ -162,15 +164,16 @@ def head_maps(
     return figure
 
 
-def _draw(ax: Axes, rows: pd.DataFrame, column: str, scale: Normalize) -> QuadMesh:
-    mesh = draw_cells(ax, layer_cells(rows, column, across="head", log=quantity(column).log), scale)
+def _draw(ax: Axes, cells: pd.DataFrame, scale: Normalize) -> QuadMesh:
+    mesh = draw_cells(ax, cells, scale)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1))
     return mesh
 
 
-def _limits(rows: pd.DataFrame, column: str, by_chance: list[float]) -> tuple[float, float]:
-    require_metric(rows, column)
-    low, high = value_limits(rows, column)
+def _limits(
+    maps: Iterable[pd.DataFrame], column: str, by_chance: list[float]
+) -> tuple[float, float]:
+    low, high = cell_limits(maps, column)
     if not by_chance:
         return low, high
     beside = max(high / low, 1 + ROOM) ** ROOM if low > 0 else 1.0

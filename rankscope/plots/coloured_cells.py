@@ -69,6 +69,14 @@ def colour_scale(limits: tuple[float, float], *, log: bool = False) -> Normalize
     return LogNorm(*ends) if log else Normalize(*ends)
 
 
+def is_beyond(mesh: QuadMesh, ax: Axes) -> bool:
+    """Whether the axes of a map, which other maps share, go on where it has no cells."""
+    cells, view = mesh.get_datalim(ax.transData), ax.viewLim
+    return bool(
+        cells.x0 > view.x0 or cells.x1 < view.x1 or cells.y0 > view.y0 or cells.y1 < view.y1
+    )
+
+
 def _edges(centres: NDArray[np.float64]) -> NDArray[np.float64]:
     """Borders of cells, halfway between neighbours; outer cells are symmetric."""
     if centres.size == 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,9 +11,10 @@ from numpy.typing import NDArray
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.plots.grid import new_figure, row_title, shared_legend
 from rankscope.plots.panel import GREY, drawn_on
-from rankscope.plots.style import SeriesStyle, name_title, paper_look
+from rankscope.plots.style import SeriesStyle, figure_width, name_title, paper_look
 from rankscope.statistics.co_movement import Method
-from rankscope.statistics.correlation import means_over_runs, measures_to_draw
+from rankscope.statistics.correlation import means_over_runs
+from rankscope.statistics.performance_measures import measures_to_draw
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.replicates import by_group, runs_over
 from rankscope.statistics.row_choice import distinct, in_order, series_names
@@ -93,7 +93,7 @@ def correlation(
     rows = means_over_runs(rows, hue) if over else rows
     with drawn_on(ax, series_names(correlations, hue), legend=legend) as panel:
         panel.ax.axvline(0, color=GREY, linewidth=0.8, zorder=1)
-        kinds = [(name, form) for name in names for form in NOTES]
+        kinds = [(name, form) for name in names for form in _forms(correlations)]
         for number, (name, form) in enumerate(kinds):
             dots = rows[(rows[hue] == name) & (rows["form"] == form)]
             offset = SPREAD * ((number + 0.5) / len(kinds) - 0.5)
@@ -159,7 +159,7 @@ def rank_and_performance(
         )
     correlations, hue = by_group(correlations, group, hue)
     measures, columns = measures_to_draw(correlations), list(correlations["column"].unique())
-    dots = correlations["role"].nunique() * correlations[hue].nunique() * len(NOTES)
+    dots = correlations["role"].nunique() * correlations[hue].nunique() * len(_forms(correlations))
     figure, grid = _role_grid(len(columns), len(measures), dots=dots)
     for column, line in zip(columns, grid, strict=True):
         for measure, ax in zip(measures, line, strict=True):
@@ -174,7 +174,7 @@ def rank_and_performance(
             )
             ax.set_xlabel("")
         row_title(line[-1], quantity(column).symbol)
-    inches = INSIDE * float(mpl.rcParams["figure.figsize"][0]) / len(measures)
+    inches = INSIDE * figure_width() / len(measures)
     for measure, ax in zip(measures, grid[0], strict=True):
         ax.set_title(name_title(_measure_name(measure), inches))
     figure.supxlabel(_label(method))
@@ -187,8 +187,14 @@ def has_correlations(correlations: pd.DataFrame) -> bool:
     return bool(correlations["value"].notna().any())
 
 
+def _forms(correlations: pd.DataFrame) -> list[str]:
+    """The forms that some correlation is defined in."""
+    known = {*correlations.loc[correlations["value"].notna(), "form"]}
+    return [form for form in NOTES if form in known]
+
+
 def _role_grid(lines: int, columns: int, *, dots: int) -> tuple[Figure, list[list[Axes]]]:
-    size = (float(mpl.rcParams["figure.figsize"][0]), 0.5 + lines * (0.3 + 0.065 * dots))
+    size = (figure_width(), 0.5 + lines * (0.3 + 0.065 * dots))
     figure, grid = new_figure(lines, columns, size=size)
     for line in grid:
         for ax in line:

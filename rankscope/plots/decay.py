@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,7 +12,7 @@ from rankscope.errors import RankscopeError
 from rankscope.plots.grid import finish_grid, new_figure, row_title
 from rankscope.plots.marks import END_MARK, draw_band, mark_end
 from rankscope.plots.panel import Panel, drawn_on
-from rankscope.plots.style import SeriesStyle, paper_look
+from rankscope.plots.style import SeriesStyle, figure_width, paper_look
 from rankscope.results.results import Results
 from rankscope.statistics.replicates import are_replicates, by_group
 from rankscope.statistics.row_choice import (
@@ -189,7 +188,7 @@ def spectra_grid(
         raise RankscopeError(f"every matrix of component {component!r} is zero: it has no spectrum")
     steps = early_middle_late(rows)
     roles = typical_roles(rows) if roles is None else roles
-    width = float(mpl.rcParams["figure.figsize"][0])
+    width = figure_width()
     figure, grid = new_figure(len(roles), len(steps), size=(width, 0.4 + 1.35 * len(roles)))
     names = series_names(table, hue)
     for role, line in zip(roles, grid, strict=True):

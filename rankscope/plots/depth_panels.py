@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -19,19 +18,19 @@ from rankscope.errors import WrongSettingError
 from rankscope.plots.grid import new_figure, row_title, shared_legend
 from rankscope.plots.marks import draw_band, draw_marks
 from rankscope.plots.metric_lines import MOST_MARKERS, PART_WIDTH
-from rankscope.plots.panel import GREY, Panel, drawn_on, label_log_axis
-from rankscope.plots.style import DARKENING, SeriesStyle, name_title, paper_look, wrapped
+from rankscope.plots.panel import GREY, ROUND, Panel, drawn_on, label_log_axis
+from rankscope.plots.style import (
+    DARKENING,
+    SeriesStyle,
+    figure_width,
+    name_title,
+    paper_look,
+    wrapped,
+)
 from rankscope.plots.time_axis import time_axis
-from rankscope.statistics.depth import (
-    in_every_layer,
-    known_slopes,
-    layer_means,
-)
+from rankscope.statistics.depth import in_every_layer, known_slopes, layer_means
 from rankscope.statistics.quantities import quantity
-from rankscope.statistics.replicates import (
-    at_common_steps,
-    by_group,
-)
+from rankscope.statistics.replicates import at_common_steps, by_group
 from rankscope.statistics.row_choice import (
     chosen_rows,
     in_order,
@@ -42,7 +41,6 @@ from rankscope.statistics.row_choice import (
 from rankscope.statistics.step_summary import summarised_over
 
 MOST_STEPS, MOST_TICKS = 6, 4
-ROUND = [1, 2, 2.5, 5, 10]
 ROW_HEIGHT = 1.0
 BAR_PAD = 0.1
 ROW_TITLE = 0.25  # of the width
@@ -97,7 +95,7 @@ def layer_profile(
     ax = plt.gca() if ax is None else ax
     _draw_profiles(ax, rows, column, scale, steps=steps)
     ax.set(xlabel="layer", ylabel=quantity(column).label)
-    if colorbar:
+    if colorbar and _has_steps(scale):
         ax.figure.colorbar(ScalarMappable(scale, DARKENING), ax=ax, label=step_label(table))
     return ax
 
@@ -187,7 +185,7 @@ def depth_profiles(
     rows = in_every_layer(chosen_rows(table, component=component, role=role))
     found = known_slopes(rows, column, hue)
     names = in_order(rows[hue]) if hue == "role" else sorted(found[hue].unique())
-    width, height = float(mpl.rcParams["figure.figsize"][0]), 0.55 + ROW_HEIGHT * len(names)
+    width, height = figure_width(), 0.55 + ROW_HEIGHT * len(names)
     figure, grid = new_figure(len(names), 2, size=(width, height), share_x="col", share_y="col")
     scale = Normalize(float(rows["step"].min()), float(rows["step"].max()))
     for name, (profiles, slope) in zip(names, grid, strict=True):
@@ -204,19 +202,22 @@ def depth_profiles(
                 # layout measured the labels at.
                 ax.yaxis.set_major_locator(MaxNLocator(nbins=MOST_TICKS, steps=ROUND))
         row_title(slope, name_title(name, ROW_TITLE * width))
-    for ax, title in zip(grid[0], (quantity(column).symbol, _slope_label(column)), strict=True):
+    symbol, unit = quantity(column).symbol, step_label(table)
+    drawn = symbol if _has_steps(scale) else f"{symbol} at {unit} {rows['step'].iloc[0]}"
+    for ax, title in zip(grid[0], (drawn, _slope_label(column)), strict=True):
         ax.set_title(wrapped(title, 0.4 * width))
     grid[-1][0].set_xlabel("layer")
-    grid[-1][1].set_xlabel(step_label(table))
+    grid[-1][1].set_xlabel(unit)
     shared_legend(figure, [line[1] for line in grid], hole=None)
-    figure.colorbar(
-        ScalarMappable(scale, DARKENING),
-        ax=[line[0] for line in grid],
-        location="bottom",
-        label=f"{step_label(table)} of each line",
-        aspect=30,
-        pad=BAR_PAD / len(names),
-    )
+    if _has_steps(scale):
+        figure.colorbar(
+            ScalarMappable(scale, DARKENING),
+            ax=[line[0] for line in grid],
+            location="bottom",
+            label=f"{unit} of each line",
+            aspect=30,
+            pad=BAR_PAD / len(names),
+        )
     return figure
 
 
@@ -247,6 +248,11 @@ def _draw_profiles(
     ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
     if is_log:
         label_log_axis(ax)
+
+
+def _has_steps(scale: Normalize) -> bool:
+    """Whether the colours are of several steps."""
+    return scale.vmin != scale.vmax
 
 
 def _spread(steps: list[int]) -> list[int]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,14 +10,15 @@ from rankscope.plots.grid import panel_figure
 from rankscope.plots.interval_lines import draw_intervals
 from rankscope.plots.metric_lines import scale_axis
 from rankscope.plots.panel import drawn_on
-from rankscope.plots.style import paper_look, plain
+from rankscope.plots.style import paper_look
 from rankscope.plots.time_axis import time_axis
 from rankscope.statistics.feature_rows import (
     at_layer,
-    few,
     gaussian_values,
     is_noisy,
+    place_titles,
     places_of,
+    probe_text,
     require_number,
     rows_at,
 )
@@ -27,10 +26,6 @@ from rankscope.statistics.interval_points import interval_columns
 from rankscope.statistics.quantities import FEATURE_QUANTITIES, quantity
 from rankscope.statistics.replicates import by_group, runs_over
 from rankscope.statistics.row_choice import series_names
-
-MOST_PLACES = 8
-"""Panels of a figure; of more places, evenly spread ones are drawn."""
-NAMES = {"embedding": "embedding", "final": "after the last norm"}
 
 
 def feature(
@@ -140,21 +135,3 @@ def features(
         place_titles(places_of(rows)),
         lambda layer, ax: feature(rows, column, layer=layer, at=at, hue=hue, legend=False, ax=ax),
     )
-
-
-def place_titles(places: Sequence[tuple[int, str]]) -> dict[int, str]:
-    """What panels call places, by layer: all of them, or eight evenly spread ones."""
-    return {
-        layer: NAMES.get(at) or f"{plain(at)} {layer}" for layer, at in few(places, MOST_PLACES)
-    }
-
-
-def probe_text(rows: pd.DataFrame) -> str:
-    """Which text, and how many tokens of it."""
-    counts = sorted({*rows["tokens"].dropna().astype(int)})
-    tokens = "–".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else "no"
-    last = "last tokens of windows" if (rows["features"] == "last").all() else "tokens"
-    names = ", ".join(plain(name) for name in rows["text"].dropna().unique())
-    differ = len(counts) > 1 or ("probe" in rows and rows["probe"].nunique() > 1)
-    remark = "; the runs read different tokens: do not compare them" if differ else ""
-    return f"text {names}: {tokens} {last}{remark}"

@@ -13,13 +13,18 @@ from matplotlib.typing import LineStyleType
 from rankscope.plots.grid import panel_figure
 from rankscope.plots.metric_lines import draw_points, explain, scale_axis
 from rankscope.plots.panel import drawn_on
-from rankscope.plots.role_panels import titles_with_rank
-from rankscope.plots.style import paper_look, plain
+from rankscope.plots.style import paper_look
 from rankscope.plots.time_axis import time_axis
 from rankscope.statistics.layer_halves import HALF, HALVES, in_halves, layers_text
+from rankscope.statistics.markup import literal
 from rankscope.statistics.quantities import quantity, usual_error
 from rankscope.statistics.replicates import by_group
-from rankscope.statistics.row_choice import chosen_rows, require_metric, series_names
+from rankscope.statistics.row_choice import (
+    chosen_rows,
+    require_metric,
+    series_names,
+    titles_with_rank,
+)
 from rankscope.statistics.step_summary import cuts_of, summarised_over, summary
 
 DASHES: dict[str, LineStyleType] = {"first": "-", "second": (0, (4, 1.5))}
@@ -78,7 +83,7 @@ def layer_halves(
                 own = points[points[hue] == name]
                 draw_points(panel.ax, own, replace(style, dashes=DASHES[half]))
         for half, dashes in DASHES.items():
-            panel.line(plain(layers_text(rows, half, hue=hue), limit=120), dashes)
+            panel.line(literal(layers_text(rows, half, hue=hue), limit=120), dashes)
         over = summarised_over(rows.drop(columns=HALF), hue=hue)
         explain(panel, pd.concat(drawn.values()), column, over=over)
         time_axis(panel, table, rows, hue=hue)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rankscope.plots.decay import PALE, spectra_grid
 from rankscope.plots.grid import finish_grid
-from rankscope.plots.panel import drawn_on
+from rankscope.plots.panel import drawn_on, start_at_zero
 from rankscope.plots.style import SeriesStyle, paper_look
 from rankscope.results.results import Results
 from rankscope.statistics.replicates import are_replicates, by_group
@@ -85,8 +85,7 @@ def histogram(
         panel.ax.set(
             xscale="log", xlabel=r"singular value $\sigma$", ylabel="singular values per matrix"
         )
-        # Still automatic at the top: another panel that shares the axis may need more.
-        panel.ax.set_ylim(bottom=0, auto=True)
+        start_at_zero(panel.ax)
     return panel.ax
 
 

@@ -8,11 +8,7 @@ from matplotlib.typing import LineStyleType
 
 from rankscope.plots.panel import GREY, Panel
 from rankscope.plots.time_axis import log_steps
-from rankscope.statistics.published_rows import (
-    LAST,
-    published_scores,
-    published_similarities,
-)
+from rankscope.statistics.published_rows import LAST, published_scores, published_similarities
 
 STUDY = "Weiss et al. 2025"
 ALPHA, WIDTH = 0.55, 1.5

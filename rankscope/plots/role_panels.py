@@ -18,7 +18,7 @@ from rankscope.plots.style import paper_look, series_styles
 from rankscope.statistics.published_rows import published_spectra
 from rankscope.statistics.rank_limits import Limit, rank_limits, sides
 from rankscope.statistics.replicates import by_group
-from rankscope.statistics.row_choice import chosen_rows, role_titles, series_names
+from rankscope.statistics.row_choice import chosen_rows, series_names, titles_with_rank
 
 NEAR_ZERO, HALF = 0.3, 0.5
 LIMIT_WIDTH = 0.6
@@ -215,23 +215,6 @@ def _of_roles(
         add(Panel(ax, series_styles(series_names(table, hue))), role)
 
     return panel_figure(titles_with_rank(chosen_rows(table, component=component), column), draw)
-
-
-def titles_with_rank(rows: pd.DataFrame, column: str) -> dict[str, str]:
-    """Title of the panel of every role, with the rank that a condition number is taken at."""
-    titles = role_titles(rows)
-    if column != "condition_number_r":
-        return titles
-    return {role: title + _rank_text(rows[rows["role"] == role]) for role, title in titles.items()}
-
-
-def _rank_text(rows: pd.DataFrame) -> str:
-    """The ranks at which condition numbers are taken, for a title."""
-    ranks = rows.loc[rows["condition_number_r"].notna(), "numerical_rank"].dropna().astype(int)
-    if ranks.empty:
-        return ""
-    low, high = ranks.min(), ranks.max()
-    return f", r = {low}" if low == high else f", r = {low}–{high}"
 
 
 def limit_share(ax: Axes) -> None:

@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rankscope.errors import WrongSettingError
-from rankscope.plots.feature_lines import place_titles, probe_text
 from rankscope.plots.grid import panel_figure
 from rankscope.plots.interval_lines import draw_intervals
 from rankscope.plots.marks import mark_end
@@ -20,7 +19,7 @@ from rankscope.plots.published_lines import draw_published_similarities, fit_pub
 from rankscope.plots.style import paper_look
 from rankscope.plots.time_axis import time_axis
 from rankscope.statistics.compared_features import PAIR, pairs_to_draw, require_similarity
-from rankscope.statistics.feature_rows import at_layer, places_of, rows_at
+from rankscope.statistics.feature_rows import at_layer, place_titles, places_of, probe_text, rows_at
 from rankscope.statistics.interval_points import interval_columns
 from rankscope.statistics.quantities import SIMILARITY_QUANTITIES
 from rankscope.statistics.replicates import by_group, runs_over

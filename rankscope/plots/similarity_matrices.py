@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError
 from rankscope.plots.coloured_cells import color_bar, draw_cells, say_none
-from rankscope.plots.feature_lines import place_titles, probe_text
 from rankscope.plots.layer_maps import MOST_TICKS, SHORT
 from rankscope.plots.map_grid import HIGHEST, finish_maps, map_figure, room
 from rankscope.plots.panel import least_span
@@ -27,7 +26,7 @@ from rankscope.statistics.compared_features import (
     last_step_of_pairs,
     require_similarity,
 )
-from rankscope.statistics.feature_rows import few, places_of, rows_at
+from rankscope.statistics.feature_rows import few, place_titles, places_of, probe_text, rows_at
 from rankscope.statistics.quantities import SIMILARITY_QUANTITIES
 from rankscope.statistics.replicates import AGAINST, by_group, runs_over
 from rankscope.statistics.row_choice import distinct, step_label

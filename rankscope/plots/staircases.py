@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from rankscope.plots.grid import panel_figure
 from rankscope.plots.marks import END_MARK, draw_band, draw_marks, last_known
-from rankscope.plots.panel import GREY, Panel, drawn_on
+from rankscope.plots.panel import GREY, Panel, drawn_on, start_at_zero
 from rankscope.plots.style import SeriesStyle, paper_look
 from rankscope.plots.time_axis import label_steps
 from rankscope.statistics.cycle_ranks import merged_stairs, most_rank
@@ -86,7 +86,7 @@ def merged_rank(
         label = "rank of the sum of merges"
         label_steps(panel.ax, table, table[table[hue].isin(rows[hue])])
         panel.ax.set_ylabel(f"{label}, mean over {over}" if over else label)
-        panel.ax.set_ylim(bottom=0, auto=True)
+        start_at_zero(panel.ax)
     return panel.ax
 
 

@@ -15,9 +15,10 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.typing import LineStyleType
 
-from rankscope.errors import WrongSettingError, printable
+from rankscope.errors import WrongSettingError
 from rankscope.statistics.compared_features import TIMES
 from rankscope.statistics.feature_rows import few
+from rankscope.statistics.markup import escaped, shortened
 
 WIDTHS = {
     "acl": 3.03,
@@ -93,6 +94,14 @@ def in_legend(names: Sequence[object]) -> Sequence[object]:
     return few(ordered, FEW_SHADES) if _are_graded(ordered) else ordered
 
 
+def in_series_order(labels: Sequence[str]) -> list[str]:
+    """Legend texts of series in the order of their names, which may be numbers."""
+    try:
+        return sorted(labels, key=float)
+    except ValueError:
+        return sorted(labels)
+
+
 def _are_graded(names: Sequence[object]) -> bool:
     return len(names) > MOST_LOOKS and not any(isinstance(name, str) for name in names)
 
@@ -155,6 +164,11 @@ def paper_style(width: str | float = "acl-text", *, aspect: float = 0.62) -> Ite
         yield
 
 
+def figure_width() -> float:
+    """Width in inches of the figures that are made, which `paper_style` sets."""
+    return float(mpl.rcParams["figure.figsize"][0])
+
+
 @contextmanager
 def paper_look() -> Iterator[None]:
     """Take type, lines and layout from `paper_style`, and leave the width as it is set.
@@ -203,6 +217,8 @@ _PAPER: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
+    # What is added to all ticks of an axis is above it, where the title is.
+    "axes.formatter.useoffset": False,
     "axes.grid": True,
     "grid.color": "0.9",
     "grid.linewidth": 0.5,
@@ -230,16 +246,6 @@ _PAPER: dict[Any, Any] = {
 }
 
 
-def plain(text: object, *, limit: int = 40) -> str:
-    """Text for a title or a legend that matplotlib shows as it is.
-
-    Run names come from folders and files: a pair of ``$`` would be read as mathematics, and may
-    fail to parse only when the figure is saved; a leading ``_`` would hide a legend entry. Text
-    longer than ``limit`` characters loses its middle, since names of runs often differ at the end.
-    """
-    return _escaped(_shortened(text, limit))
-
-
 def legend_names(names: Iterable[object]) -> dict[Any, str]:
     """Text of every series in a legend: short, and no two of them read the same.
 
@@ -249,9 +255,9 @@ def legend_names(names: Iterable[object]) -> dict[Any, str]:
     named = {name: str(name).split(TIMES) for name in names}
     sides = [side for both in named.values() for side in both]
     found: dict[Any, str] = {}
-    for way in (_shortened, _without_common(sides), _whole):
+    for way in (shortened, _without_common(sides), _whole):
         found = {
-            name: _escaped(TIMES.join(way(side, LEGEND_NAME // len(both)) for side in both))
+            name: escaped(TIMES.join(way(side, LEGEND_NAME // len(both)) for side in both))
             for name, both in named.items()
         }
         if len({*found.values()}) == len(found):
@@ -268,7 +274,7 @@ def _without_common(names: Sequence[str]) -> Callable[[str, int], str]:
 
     def own(name: str, limit: int) -> str:
         middle = name[len(start) : len(name) - len(end)]
-        return _shortened("…" * bool(start) + middle + "…" * bool(end), limit)
+        return shortened("…" * bool(start) + middle + "…" * bool(end), limit)
 
     return own
 
@@ -279,13 +285,13 @@ def _common_start(names: Sequence[str]) -> str:
 
 
 def _whole(name: str, _limit: int) -> str:
-    return _shortened(name, 1000)
+    return shortened(name, 1000)
 
 
 def name_title(name: object, inches: float, *, lines: int = 3) -> str:
     """Name of a run as a title of at most this size, broken after its punctuation."""
     limit = _characters(inches)
-    text = _shortened(name, limit * lines - lines)
+    text = shortened(name, limit * lines - lines)
     rows = [""]
     for part in re.findall(r"[^-_/.\s]*[-_/.\s]?", text):
         if len(rows[-1]) + len(part) > limit and rows[-1]:
@@ -293,7 +299,7 @@ def name_title(name: object, inches: float, *, lines: int = 3) -> str:
         rows[-1] += part
     if len(rows) > lines or max(map(len, rows)) > limit:
         rows = [text[at : at + limit] for at in range(0, len(text), limit)]
-    return "\n".join(map(_escaped, rows))
+    return "\n".join(map(escaped, rows))
 
 
 def name_titles(names: Sequence[object], inches: float, *, lines: int = 3) -> list[str]:
@@ -320,14 +326,3 @@ def wrapped(label: str, inches: float) -> str:
 
 def _characters(inches: float) -> int:
     return max(6, int(inches / TITLE_CHARACTER))
-
-
-def _shortened(text: object, limit: int) -> str:
-    shown = printable(str(text), limit=1000)
-    half = limit // 2
-    return shown if len(shown) <= limit else f"{shown[:half]}…{shown[-half:]}"
-
-
-def _escaped(text: str) -> str:
-    shown = text.replace("$", r"\$")
-    return f" {shown}" if shown.startswith("_") else shown

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import new_figure, shared_legend
 from rankscope.plots.marks import draw_band, draw_marks
-from rankscope.plots.panel import drawn_on
-from rankscope.plots.style import SeriesStyle, paper_look
+from rankscope.plots.panel import drawn_on, start_at_zero
+from rankscope.plots.style import SeriesStyle, figure_width, paper_look
 from rankscope.plots.time_axis import time_axis
 from rankscope.statistics.logged_series import (
     by_run_and_step,
@@ -199,8 +199,7 @@ def learning_rate(
         panel.left_out(over)
         time_axis(panel, training, logged, hue=hue)
         panel.ax.set_ylabel("learning rate")
-        # Still automatic at the top: another panel that shares the axis may need more.
-        panel.ax.set_ylim(bottom=0, auto=True)
+        start_at_zero(panel.ax)
     return panel.ax
 
 
@@ -226,7 +225,7 @@ def learning_rates(
     ['loss', 'learning rate']
     """
     heights = HEIGHTS if is_logged(training, "loss") else HEIGHTS[1:]
-    width = float(mpl.rcParams["figure.figsize"][0])
+    width = figure_width()
     figure, grid = new_figure(
         len(heights), 1, size=(width, 0.4 + sum(heights)), share_y=False, ratios=heights
     )

@@ -9,11 +9,7 @@ import pandas as pd
 
 from rankscope import metrics, shape_metrics
 from rankscope.errors import RankscopeError, WrongSettingError
-from rankscope.statistics.replicates import (
-    are_replicates,
-    at_common_steps,
-    none_in_common,
-)
+from rankscope.statistics.replicates import are_replicates, at_common_steps, none_in_common
 from rankscope.statistics.row_choice import step_label
 
 DIGITS = 3

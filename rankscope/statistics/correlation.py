@@ -204,18 +204,3 @@ def means_over_runs(rows: pd.DataFrame, hue: str) -> pd.DataFrame:
     alone = (places.count() <= 1).to_numpy()
     ends = {end: table[end].mask(alone) for end in ("ci_low", "ci_high")}
     return table.assign(**ends)
-
-
-def measures_to_draw(correlations: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """Measures to draw: without perplexities that say what the loss beside them says."""
-    measured = [
-        (str(task), str(group), str(metric))
-        for task, group, metric in correlations[["task", "group", "metric"]]
-        .drop_duplicates()
-        .itertuples(index=False)
-    ]
-    return [
-        (task, group, metric)
-        for task, group, metric in measured
-        if metric != "perplexity" or (task, group, "loss") not in measured
-    ]

@@ -19,10 +19,7 @@ from rankscope.statistics.replicates import (
     grouped,
     none_in_common,
 )
-from rankscope.statistics.row_choice import (
-    chosen_rows,
-    require_metric,
-)
+from rankscope.statistics.row_choice import chosen_rows, require_metric
 
 LEAST_LAYERS = 3  # two layers have a slope but nothing to judge it by
 SERIES = ("run", "role", "window")

@@ -10,8 +10,13 @@ import pandas as pd
 
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.metrics import noise_matters
+from rankscope.statistics.markup import literal
 from rankscope.statistics.quantities import FEATURE_QUANTITIES
-from rankscope.statistics.row_choice import chosen_rows, require_metric
+from rankscope.statistics.row_choice import chosen_rows, require_metric, span_text
+
+MOST_PLACES = 8
+"""Panels of a figure; of more places, evenly spread ones are drawn."""
+NAMES = {"embedding": "embedding", "final": "after the last norm"}
 
 RESOLVED = {"rankme": "rankme_resolved", "per": "rankme_resolved"}
 RESOLVED |= {f"{name}_centred": "rankme_centred_resolved" for name in ("rankme", "per")}
@@ -191,3 +196,36 @@ def gaussian_values(rows: pd.DataFrame, column: str) -> list[float]:
     if column == "mean_cosine":
         return [0.0]
     return sorted({*rows[baseline].dropna().round(6)}) if baseline in rows else []
+
+
+def place_titles(places: Sequence[tuple[int, str]]) -> dict[int, str]:
+    """What panels call places, by layer: all of them, or eight evenly spread ones."""
+    return {
+        layer: NAMES.get(at) or f"{literal(at)} {layer}" for layer, at in few(places, MOST_PLACES)
+    }
+
+
+def probe_text(rows: pd.DataFrame) -> str:
+    """Which text, and how many tokens of it."""
+    counts = {*rows["tokens"].dropna()}
+    tokens = span_text(counts) if counts else "no"
+    last = "last tokens of windows" if (rows["features"] == "last").all() else "tokens"
+    names = ", ".join(literal(name) for name in rows["text"].dropna().unique())
+    differ = len(counts) > 1 or ("probe" in rows and rows["probe"].nunique() > 1)
+    remark = "; the runs read different tokens: do not compare them" if differ else ""
+    return f"text {names}: {tokens} {last}{remark}"
+
+
+def has_features_of_weights(metrics: pd.DataFrame, representations: pd.DataFrame) -> bool:
+    """Whether some run has weights and features of blocks at a step."""
+    try:
+        rows = rows_at(representations)
+        return len(beside_weights(metrics, rows, "per", "per")) > 0
+    except WrongSettingError:
+        return False
+
+
+def layer_points(series: pd.DataFrame) -> pd.DataFrame:
+    """One point per layer; the ends of the interval only of a single run."""
+    means = series.groupby("layer")[["weights", "features", "low", "high"]].mean()
+    return means if series["run"].nunique() == 1 else means.assign(low=float("nan"))

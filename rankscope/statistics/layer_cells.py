@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
@@ -18,16 +20,6 @@ def in_layers(rows: pd.DataFrame) -> pd.DataFrame:
     return inside
 
 
-def value_limits(rows: pd.DataFrame, column: str) -> tuple[float, float]:
-    """Least and greatest finite value of a column."""
-    require_metric(rows, column)
-    values = rows[column].to_numpy(dtype=np.float64, na_value=np.nan)
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        raise RankscopeError(f"no value of {column!r} is finite: there is no map to draw")
-    return float(finite.min()), float(finite.max())
-
-
 def layer_cells(
     rows: pd.DataFrame, column: str, *, across: str = "step", log: bool = False
 ) -> pd.DataFrame:
@@ -36,6 +28,7 @@ def layer_cells(
     Of several runs it is that of the runs, at the steps that all have. With ``head`` as ``across``,
     columns are the heads. Every layer, and every head, up to the last has a place.
     """
+    require_metric(rows, column)
     finite = rows.assign(value=rows[column].astype(float).replace(np.inf, np.nan))
     runs = finite["run"].nunique()
     of_run = finite.groupby(["run", "layer", across])["value"]
@@ -47,6 +40,15 @@ def layer_cells(
     cells = values.unstack(across).sort_index(axis="columns")
     cells = cells.reindex(index=_all_up_to_last(cells.index))
     return cells.reindex(columns=_all_up_to_last(cells.columns)) if across == "head" else cells
+
+
+def cell_limits(maps: Iterable[pd.DataFrame], column: str) -> tuple[float, float]:
+    """Least and greatest value of all the cells of maps of a column."""
+    values = np.concatenate([cells.to_numpy(np.float64).ravel() for cells in maps])
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        raise RankscopeError(f"no value of {column!r} is finite: there is no map to draw")
+    return float(finite.min()), float(finite.max())
 
 
 def _all_up_to_last(places: pd.Index) -> range:

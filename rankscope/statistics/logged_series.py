@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from rankscope.statistics.row_choice import span_text
+
 MEAN_OVER = 25
 """The running mean is over the longest run divided by this."""
 
@@ -53,10 +55,7 @@ def spacing_text(logged: pd.DataFrame) -> str:
     known = _spacings(logged)
     if not known:
         return "as logged"
-    low, high = min(known), max(known)
-    if (low, high) == (1, 1):
-        return "logged every step"
-    return f"logged every {low} steps" if low == high else f"logged every {low}–{high} steps"
+    return "logged every step" if {*known} == {1} else f"logged every {span_text(known)} steps"
 
 
 def _spacings(logged: pd.DataFrame) -> list[int]:

@@ -1,10 +1,11 @@
-r"""Labels, in which ``$…$`` is mathematics, as LaTeX and as plain text."""
+r"""Labels, in which ``$…$`` is mathematics, as LaTeX and as literal text."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
+from rankscope.errors import printable
 from rankscope.statistics.latex_table import latex_text
 
 IN_LATEX = {sign: f"${sign}$" for sign in "<>|"}  # others in the fonts of old
@@ -75,3 +76,26 @@ def _as_letters(formula: str) -> str:
         lambda found: SYMBOLS.get(found[1] or found[2], found[1] or found[2]), formula.strip("$")
     )
     return shown.replace("{", "").replace("}", "")
+
+
+def literal(text: object, *, limit: int = 40) -> str:
+    """Text for a title or a legend that matplotlib shows as it is.
+
+    Run names come from folders and files: a pair of ``$`` would be read as mathematics, and may
+    fail to parse only when the figure is saved; a leading ``_`` would hide a legend entry. Text
+    longer than ``limit`` characters loses its middle, since names of runs often differ at the end.
+    """
+    return escaped(shortened(text, limit))
+
+
+def shortened(text: object, limit: int) -> str:
+    """The text without its middle, if it is longer than the limit."""
+    shown = printable(str(text), limit=1000)
+    half = limit // 2
+    return shown if len(shown) <= limit else f"{shown[:half]}…{shown[-half:]}"
+
+
+def escaped(text: str) -> str:
+    """The text with signs that labels would read as commands shown as they are."""
+    shown = text.replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown

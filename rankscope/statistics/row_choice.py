@@ -121,6 +121,12 @@ def role_titles(rows: pd.DataFrame) -> dict[str, str]:
     return {role: role_title(role, rows[rows["role"] == role]) for role in in_order(rows["role"])}
 
 
+def span_text(numbers: Iterable[float]) -> str:
+    """The least and the greatest of some whole numbers, as ``4`` or ``4–96``; ``?`` of none."""
+    every = sorted({*map(int, numbers)})
+    return "–".join(map(str, dict.fromkeys(every[:1] + every[-1:]))) or "?"
+
+
 def shapes(rows: pd.DataFrame) -> list[tuple[int, int]]:
     """Distinct shapes (rows, columns) of the matrices."""
     there = rows[["rows", "cols"]].drop_duplicates().astype(int)
@@ -140,3 +146,17 @@ def role_title(role: str, rows: pd.DataFrame) -> str:
         return name
     height, width = distinct_shapes[0]
     return f"{name}  {height}×{width}"
+
+
+def titles_with_rank(rows: pd.DataFrame, column: str) -> dict[str, str]:
+    """Title of the panel of every role, with the rank that a condition number is taken at."""
+    titles = role_titles(rows)
+    if column != "condition_number_r":
+        return titles
+    return {role: title + _rank_text(rows[rows["role"] == role]) for role, title in titles.items()}
+
+
+def _rank_text(rows: pd.DataFrame) -> str:
+    """The ranks at which condition numbers are taken, for a title."""
+    ranks = rows.loc[rows["condition_number_r"].notna(), "numerical_rank"].dropna()
+    return f", r = {span_text(ranks)}" if len(ranks) else ""

@@ -7,9 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError
-from rankscope.statistics.row_choice import (
-    in_order,
-)
+from rankscope.statistics.row_choice import in_order
 
 MATRIX = ["run", "step", "layer", "role", "component", "head", "name"]
 NEAR = 100  # how far below all that counts a noise floor may be and still be in the picture

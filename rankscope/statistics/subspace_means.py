@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -191,3 +193,39 @@ def compared_merges(
     }
     places = zip(rows["run"], rows["step"], strict=True)
     return rows.assign(merge=[numbers[run][step] for run, step in places])
+
+
+def known_comparisons(
+    table: pd.DataFrame,
+    measure: Measure,
+    *,
+    component: str = "weight",
+    role: str | None = None,
+    against: Against = "previous",
+) -> pd.DataFrame:
+    """`comparisons`, of which some have a number."""
+    rows = comparisons(table, measure, component=component, role=role, against=against)
+    if rows["value"].isna().all():
+        raise RankscopeError(f"no {measure} of {component!r} has a number: {left_out(rows)}")
+    return rows
+
+
+def by_reference(
+    table: pd.DataFrame, measure: Measure, *, component: str, role: str | None
+) -> dict[Against, pd.DataFrame]:
+    """Known comparisons by the checkpoint that they are with; those with the previous, or none."""
+    known = partial(known_comparisons, table, measure, component=component, role=role)
+    found: dict[Against, pd.DataFrame] = {}
+    for against in AGAINST:
+        with suppress(RankscopeError):
+            found[against] = known(against=against)
+    return found or {"previous": known(against="previous")}
+
+
+def of_size(rows: pd.DataFrame, k: int) -> pd.DataFrame:
+    """Comparisons of subspaces of k dimensions."""
+    there = rows[rows["k"] == k]
+    if there.empty:
+        sizes = ", ".join(map(str, sorted(set(rows["k"]) - {0})))
+        raise WrongSettingError(f"no subspaces of {k} dimensions: choose k from {sizes}")
+    return there

@@ -12,10 +12,10 @@ import pytest
 
 from rankscope import plots
 from rankscope.plots.captions import Caption, caption_of, title_of
-from rankscope.plots.figure_source import FigureSource
 from rankscope.plots.gallery import selected
 from rankscope.plots.panel import Panel
 from rankscope.plots.style import series_styles
+from rankscope.results.figure_source import FigureSource
 from rankscope.results.results import Results
 from rankscope.statistics.markup import latex, plain_text
 from tests.plots.conftest import SyntheticResults
