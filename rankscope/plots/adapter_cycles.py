@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import finish_grid, panel_grid
 from rankscope.plots.panel import drawn_on, start_at_zero
-from rankscope.plots.staircases import DASHED, THIN, draw_staircase
-from rankscope.plots.style import SeriesStyle, paper_look
+from rankscope.plots.staircases import THIN, draw_staircase
+from rankscope.plots.style import DASHED, SeriesStyle, paper_look
 from rankscope.plots.time_axis import label_steps
 from rankscope.results.results import Results
 from rankscope.statistics.cycle_ranks import begun_cycles, cycle_rows, ranks_by_step

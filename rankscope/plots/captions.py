@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 
+from rankscope.plots.label_texts import legend_names
 from rankscope.plots.panel import entries, is_explanation
-from rankscope.plots.style import legend_names
 from rankscope.results.figure_source import FigureSource
 from rankscope.statistics.markup import literal, plain_text
 from rankscope.statistics.replicates import RUN_GROUP

@@ -14,12 +14,13 @@ from matplotlib.ticker import MaxNLocator
 
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.plots.coloured_cells import color_bar, colour_scale, draw_cells, say_none
+from rankscope.plots.label_texts import name_title
 from rankscope.plots.map_grid import BESIDE, finish_maps, map_figure
-from rankscope.plots.style import name_title, paper_look
-from rankscope.statistics.circuit_heads import at_step, in_common, of_heads, values_by_chance
+from rankscope.plots.style import paper_look
+from rankscope.statistics.circuit_heads import at_step, of_heads, values_by_chance
 from rankscope.statistics.layer_cells import cell_limits, layer_cells
 from rankscope.statistics.quantities import quantity
-from rankscope.statistics.replicates import by_group, runs_over
+from rankscope.statistics.replicates import by_group, in_common, runs_over
 from rankscope.statistics.row_choice import chosen_rows, distinct, span_text, step_label
 from rankscope.statistics.step_summary import line_text
 

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.plots.grid import new_figure, row_title, shared_legend
+from rankscope.plots.label_texts import name_title
 from rankscope.plots.panel import GREY, drawn_on
-from rankscope.plots.style import SeriesStyle, figure_width, name_title, paper_look
+from rankscope.plots.style import SeriesStyle, figure_width, paper_look
 from rankscope.statistics.co_movement import Method
 from rankscope.statistics.correlation import means_over_runs
 from rankscope.statistics.performance_measures import measures_to_draw

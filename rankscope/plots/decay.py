@@ -12,7 +12,7 @@ from rankscope.errors import RankscopeError
 from rankscope.plots.grid import finish_grid, new_figure, row_title
 from rankscope.plots.marks import END_MARK, draw_band, mark_end
 from rankscope.plots.panel import Panel, drawn_on
-from rankscope.plots.style import SeriesStyle, figure_width, paper_look
+from rankscope.plots.style import DOTTED, SeriesStyle, figure_width, paper_look
 from rankscope.results.results import Results
 from rankscope.statistics.replicates import are_replicates, by_group
 from rankscope.statistics.row_choice import (
@@ -90,7 +90,7 @@ def spectrum(
             panel.line(f"median over {over}")
             panel.band(f"min to max over {over.runs or over}")
         if (relative.groupby(hue)["noise_floor"].median() > bottom).any():
-            panel.line("noise floor", ":", width=0.8)
+            panel.line("noise floor", DOTTED, width=0.8)
         if (relative["singular_value"] <= relative["noise_floor"]).any():
             panel.line("below the noise floor (may be rounding alone)", alpha=PALE)
         panel.ax.set(xlabel="index i", ylabel=r"$\sigma_i/\sigma_1$", ylim=(bottom, 1.6))
@@ -119,7 +119,7 @@ def _draw_decay(
     for part, alpha in ((middle.where(is_above), 1.0), (pale, PALE)):
         ax.plot(part.index, part, color=style.color, linestyle=style.dashes, alpha=alpha)
     draw_band(ax, middle.index, (low.where(is_above), high), style)
-    ax.axhline(floor, color=style.color, linestyle=":", linewidth=0.8)
+    ax.axhline(floor, color=style.color, linestyle=DOTTED, linewidth=0.8)
     mark_end(ax, floor, style)
     last = middle[is_above].iloc[-1:]
     ax.plot(last.index, last, marker=style.marker, markersize=END_MARK, color=style.color)

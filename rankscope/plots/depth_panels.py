@@ -16,17 +16,11 @@ from matplotlib.ticker import MaxNLocator
 
 from rankscope.errors import WrongSettingError
 from rankscope.plots.grid import new_figure, row_title, shared_legend
+from rankscope.plots.label_texts import name_title, wrapped
 from rankscope.plots.marks import draw_band, draw_marks
 from rankscope.plots.metric_lines import MOST_MARKERS, PART_WIDTH
 from rankscope.plots.panel import GREY, ROUND, Panel, drawn_on, label_log_axis
-from rankscope.plots.style import (
-    DARKENING,
-    SeriesStyle,
-    figure_width,
-    name_title,
-    paper_look,
-    wrapped,
-)
+from rankscope.plots.style import DARKENING, SeriesStyle, figure_width, paper_look
 from rankscope.plots.time_axis import time_axis
 from rankscope.statistics.depth import in_every_layer, known_slopes, layer_means
 from rankscope.statistics.quantities import quantity

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 
+from rankscope.plots.label_texts import CHARACTER, TITLE_CHARACTER, wrapped
 from rankscope.plots.panel import GREY, entries
-from rankscope.plots.style import CHARACTER, TITLE_CHARACTER, figure_width, wrapped
+from rankscope.plots.style import figure_width
 
 PANEL_WIDTH = 1.4
 PANEL_HEIGHTS = (1.15, 2.2)

@@ -13,7 +13,7 @@ from matplotlib.typing import LineStyleType
 from rankscope.plots.grid import panel_figure
 from rankscope.plots.metric_lines import draw_points, explain, scale_axis
 from rankscope.plots.panel import drawn_on
-from rankscope.plots.style import paper_look
+from rankscope.plots.style import DASHED, paper_look
 from rankscope.plots.time_axis import time_axis
 from rankscope.statistics.layer_halves import HALF, HALVES, in_halves, layers_text
 from rankscope.statistics.markup import literal
@@ -27,7 +27,7 @@ from rankscope.statistics.row_choice import (
 )
 from rankscope.statistics.step_summary import cuts_of, summarised_over, summary
 
-DASHES: dict[str, LineStyleType] = {"first": "-", "second": (0, (4, 1.5))}
+DASHES: dict[str, LineStyleType] = {"first": "-", "second": DASHED}
 
 
 def layer_halves(

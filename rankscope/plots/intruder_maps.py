@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 
 from rankscope.plots.coloured_cells import color_bar, draw_cells
 from rankscope.plots.grid import FRAME, panel_grid, shared_legend
+from rankscope.plots.label_texts import name_title, wrapped
 from rankscope.plots.panel import CHANCE_WIDTH, Panel, drawn_on, least_span, start_at_zero
-from rankscope.plots.style import name_title, paper_look, wrapped
-from rankscope.plots.subspace_lines import DOTTED, EARLIER, draw_shares
+from rankscope.plots.style import DOTTED, paper_look
+from rankscope.plots.subspace_lines import EARLIER, draw_shares
 from rankscope.plots.time_axis import map_time_axis, time_axis
 from rankscope.statistics.layer_cells import cell_limits, in_layers, layer_cells
 from rankscope.statistics.replicates import by_group

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 
 from rankscope.plots.coloured_cells import color_bar, has_hatched, is_beyond
 from rankscope.plots.grid import LINE_HEIGHT, label_figure, new_figure, row_title, shared_legend
+from rankscope.plots.label_texts import name_titles, wrapped
 from rankscope.plots.panel import Panel
-from rankscope.plots.style import figure_width, name_titles, wrapped
+from rankscope.plots.style import figure_width
 
 BESIDE, INSIDE = 1.5, 0.6
 """Inches that labels and colours take beside the maps, at most the rest of this share of all."""

@@ -10,9 +10,8 @@ from matplotlib.typing import LineStyleType
 
 from rankscope.plots.grid import finish_grid, panel_grid
 from rankscope.plots.panel import CHANCE_WIDTH, Panel, drawn_on, start_at_zero
-from rankscope.plots.staircases import DASHED
-from rankscope.plots.style import paper_look, series_styles
-from rankscope.plots.subspace_lines import DOTTED, draw_shares, explain_doubt
+from rankscope.plots.style import DASHED, DOTTED, paper_look, series_styles
+from rankscope.plots.subspace_lines import draw_shares, explain_doubt
 from rankscope.statistics.replicates import Over, by_group
 from rankscope.statistics.row_choice import in_order, role_name, series_names, span_text
 from rankscope.statistics.step_summary import summarised_over

@@ -20,13 +20,8 @@ from matplotlib.ticker import (
 )
 from matplotlib.typing import LineStyleType
 
-from rankscope.plots.style import (
-    SeriesStyle,
-    in_legend,
-    in_series_order,
-    legend_names,
-    series_styles,
-)
+from rankscope.plots.label_texts import legend_names
+from rankscope.plots.style import DOTTED, SeriesStyle, in_legend, in_series_order, series_styles
 from rankscope.statistics.replicates import Over
 from rankscope.statistics.step_summary import band_text, line_text
 
@@ -87,9 +82,9 @@ class Panel:
     def baseline(self, heights: Collection[float], label: str) -> None:
         """Draw dotted lines across the panel, at heights that chance gives, and what they are."""
         for height in heights:
-            self.ax.axhline(height, color=GREY, linestyle=":", linewidth=CHANCE_WIDTH, zorder=1)
+            self.ax.axhline(height, color=GREY, linestyle=DOTTED, linewidth=CHANCE_WIDTH, zorder=1)
         if heights:
-            self.line(label, ":", width=CHANCE_WIDTH)
+            self.line(label, DOTTED, width=CHANCE_WIDTH)
 
     def summarised(self, column: str, over: Over, *, has_band: bool) -> None:
         """Enter what the lines and bands of a metric are over, and which steps that leaves out."""

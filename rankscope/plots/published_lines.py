@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.typing import LineStyleType
 
 from rankscope.plots.panel import GREY, Panel
+from rankscope.plots.style import DASHED
 from rankscope.plots.time_axis import log_steps
 from rankscope.statistics.published_rows import LAST, published_scores, published_similarities
 
@@ -15,9 +16,9 @@ ALPHA, WIDTH = 0.55, 1.5
 SQUEEZED = 4
 _LOOKS: dict[object, tuple[LineStyleType, float]] = {
     ("decoder", "small"): ("-", WIDTH),
-    ("relora", "small"): ((0, (4, 1.5)), WIDTH),
+    ("relora", "small"): (DASHED, WIDTH),
     ("decoder", "tiny"): ("-", WIDTH / 2),
-    ("relora", "tiny"): ((0, (4, 1.5)), WIDTH / 2),
+    ("relora", "tiny"): (DASHED, WIDTH / 2),
 }
 _METHODS: dict[object, str] = {"decoder": "full rank", "relora": "ReLoRA"}
 _REMARKS: dict[object, str] = {

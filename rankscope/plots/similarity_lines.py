@@ -16,7 +16,7 @@ from rankscope.plots.marks import mark_end
 from rankscope.plots.metric_lines import scale_axis
 from rankscope.plots.panel import CHANCE_WIDTH, Panel, drawn_on
 from rankscope.plots.published_lines import draw_published_similarities, fit_published
-from rankscope.plots.style import paper_look
+from rankscope.plots.style import DOTTED, paper_look
 from rankscope.plots.time_axis import time_axis
 from rankscope.statistics.compared_features import PAIR, pairs_to_draw, require_similarity
 from rankscope.statistics.feature_rows import at_layer, place_titles, places_of, probe_text, rows_at
@@ -183,11 +183,11 @@ def _draw_chance(panel: Panel, rows: pd.DataFrame, column: str, hue: str) -> Non
         line = means.groupby("step")[chance].mean()
         style = panel.styles[name]
         panel.ax.plot(
-            line.index, line, color=style.color, linestyle=":", linewidth=CHANCE_WIDTH, zorder=1
+            line.index, line, color=style.color, linestyle=DOTTED, linewidth=CHANCE_WIDTH, zorder=1
         )
         if len(line) and rows[hue].nunique() > 1:
             mark_end(panel.ax, float(line.iloc[-1]), style)
-    panel.line("independent features", ":", width=CHANCE_WIDTH)
+    panel.line("independent features", DOTTED, width=CHANCE_WIDTH)
 
 
 def _half(place: int, count: int) -> str:

@@ -14,11 +14,12 @@ from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError
 from rankscope.plots.coloured_cells import color_bar, draw_cells, say_none
+from rankscope.plots.label_texts import name_titles
 from rankscope.plots.layer_maps import MOST_TICKS, SHORT
 from rankscope.plots.map_grid import HIGHEST, finish_maps, map_figure, room
 from rankscope.plots.panel import least_span
 from rankscope.plots.similarity_lines import Measured
-from rankscope.plots.style import name_titles, paper_look
+from rankscope.plots.style import paper_look
 from rankscope.statistics.compared_features import (
     at_common_step,
     chosen_steps,

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from rankscope.plots.grid import panel_figure
 from rankscope.plots.marks import END_MARK, draw_band, draw_marks, last_known
 from rankscope.plots.panel import GREY, Panel, drawn_on, start_at_zero
-from rankscope.plots.style import SeriesStyle, paper_look
+from rankscope.plots.style import DASHED, DOTTED, SeriesStyle, paper_look
 from rankscope.plots.time_axis import label_steps
 from rankscope.statistics.cycle_ranks import merged_stairs, most_rank
 from rankscope.statistics.replicates import Over, by_group
@@ -20,7 +20,6 @@ from rankscope.statistics.step_summary import band_text, summarised_over, summar
 
 THIN, WIDE = 0.7, 3.5
 SMALL = 2.5
-DASHED = (0, (4, 1.5))
 PALE = "0.82"
 
 
@@ -81,7 +80,7 @@ def merged_rank(
             )
             _draw_most(panel.ax, most_rank(table[table[hue] == name], role), end=int(ends[name]))
         for least_side in sorted(set(rows[["rows", "cols"]].min(axis=1))):
-            panel.ax.axhline(float(least_side), color=GREY, linestyle=":", linewidth=THIN)
+            panel.ax.axhline(float(least_side), color=GREY, linestyle=DOTTED, linewidth=THIN)
         _explain(panel, over=over, has_band=bool((ranks["low"] < ranks["high"]).any()))
         label = "rank of the sum of merges"
         label_steps(panel.ax, table, table[table[hue].isin(rows[hue])])
@@ -163,7 +162,7 @@ def _draw_most(ax: Axes, most: pd.Series[float], *, end: int) -> None:
 def _explain(panel: Panel, *, over: Over, has_band: bool) -> None:
     panel.line("numerical rank")
     panel.line("effective rank", DASHED, width=THIN)
-    panel.line("min(m, n)", ":", width=THIN)
+    panel.line("min(m, n)", DOTTED, width=THIN)
     if has_band:
         panel.band(band_text("numerical_rank", over))
     panel.left_out(over)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
-import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any
 
 import matplotlib as mpl
@@ -16,9 +13,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.typing import LineStyleType
 
 from rankscope.errors import WrongSettingError
-from rankscope.statistics.compared_features import TIMES
 from rankscope.statistics.feature_rows import few
-from rankscope.statistics.markup import escaped, shortened
 
 WIDTHS = {
     "acl": 3.03,
@@ -41,7 +36,9 @@ IEEE states for its columns.
 # Okabe & Ito's colours, without their yellow, which is lost on white paper.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_DASHES: tuple[LineStyleType, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
+DASHED: LineStyleType = (0, (4, 1.5))
+DOTTED: LineStyleType = ":"
+_DASHES: tuple[LineStyleType, ...] = ("-", DASHED, (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
 
 MOST_LOOKS, FEW_SHADES = 12, 7
 COLORS = "viridis"
@@ -49,11 +46,6 @@ DARKENING = LinearSegmentedColormap.from_list(
     "steps", mpl.colormaps[COLORS](np.linspace(0.88, 0.0, 64))
 )
 """The colours of maps, dark at the end, without the palest ones, which are lost on white paper."""
-CHARACTER = 0.045
-"""Inches that a character takes on average, at the size of a legend."""
-TITLE_CHARACTER = 1.2 * CHARACTER
-LEGEND_NAME = 40  # characters
-WORD_AT_END = re.compile(r"[^-_/.\s]+$")
 
 
 @dataclass(frozen=True)
@@ -244,85 +236,3 @@ _PAPER: dict[Any, Any] = {
     # Cutting to the ink would change the width that the page was measured for.
     "savefig.bbox": None,
 }
-
-
-def legend_names(names: Iterable[object]) -> dict[Any, str]:
-    """Text of every series in a legend: short, and no two of them read the same.
-
-    Names of two runs are shortened on both sides of their sign. Where beginnings and ends do not
-    tell all names apart, what they have in common is left out of them all.
-    """
-    named = {name: str(name).split(TIMES) for name in names}
-    sides = [side for both in named.values() for side in both]
-    found: dict[Any, str] = {}
-    for way in (shortened, _without_common(sides), _whole):
-        found = {
-            name: escaped(TIMES.join(way(side, LEGEND_NAME // len(both)) for side in both))
-            for name, both in named.items()
-        }
-        if len({*found.values()}) == len(found):
-            break
-    return found
-
-
-def _without_common(names: Sequence[str]) -> Callable[[str, int], str]:
-    """Shortens names by their common beginning and end, if there are several names."""
-    different = [*{*names}] if len({*names}) > 1 else []
-    start = WORD_AT_END.sub("", _common_start(different))
-    backwards = [name[len(start) :][::-1] for name in different]
-    end = WORD_AT_END.sub("", _common_start(backwards))
-
-    def own(name: str, limit: int) -> str:
-        middle = name[len(start) : len(name) - len(end)]
-        return shortened("…" * bool(start) + middle + "…" * bool(end), limit)
-
-    return own
-
-
-def _common_start(names: Sequence[str]) -> str:
-    alike = takewhile(lambda letters: len({*letters}) == 1, zip(*names, strict=False))
-    return "".join(letters[0] for letters in alike)
-
-
-def _whole(name: str, _limit: int) -> str:
-    return shortened(name, 1000)
-
-
-def name_title(name: object, inches: float, *, lines: int = 3) -> str:
-    """Name of a run as a title of at most this size, broken after its punctuation."""
-    limit = _characters(inches)
-    text = shortened(name, limit * lines - lines)
-    rows = [""]
-    for part in re.findall(r"[^-_/.\s]*[-_/.\s]?", text):
-        if len(rows[-1]) + len(part) > limit and rows[-1]:
-            rows.append("")
-        rows[-1] += part
-    if len(rows) > lines or max(map(len, rows)) > limit:
-        rows = [text[at : at + limit] for at in range(0, len(text), limit)]
-    return "\n".join(map(escaped, rows))
-
-
-def name_titles(names: Sequence[object], inches: float, *, lines: int = 3) -> list[str]:
-    """Titles of runs side by side, as of `name_title`.
-
-    Where two would read the same, what all names have in common is left out.
-    """
-    titles = [name_title(name, inches, lines=lines) for name in names]
-    if len({*titles}) == len(titles):
-        return titles
-    texts = [str(name) for name in names]
-    own = _without_common(texts)
-    return [name_title(own(text, 1000), inches, lines=lines) for text in texts]
-
-
-def wrapped(label: str, inches: float) -> str:
-    """A label over as many lines as it takes to be at most ``inches`` long; not a formula."""
-    if "$" in label:
-        return label
-    # A pair such as (m, n) stays together.
-    lines = textwrap.wrap(label.replace(", ", ",\xa0"), _characters(inches))
-    return "\n".join(lines).replace("\xa0", " ")
-
-
-def _characters(inches: float) -> int:
-    return max(6, int(inches / TITLE_CHARACTER))

@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.typing import LineStyleType
 
 from rankscope.plots.grid import label_figure, new_figure, row_title, shared_legend
+from rankscope.plots.label_texts import wrapped
 from rankscope.plots.marks import END_MARK, draw_band, last_known
 from rankscope.plots.metric_lines import MOST_MARKERS
 from rankscope.plots.panel import CHANCE_WIDTH, Panel, drawn_on
 from rankscope.plots.role_panels import limit_share
-from rankscope.plots.style import SeriesStyle, figure_width, paper_look, series_styles, wrapped
+from rankscope.plots.style import DOTTED, SeriesStyle, figure_width, paper_look, series_styles
 from rankscope.plots.time_axis import time_axis
 from rankscope.statistics.replicates import Over, by_group
 from rankscope.statistics.row_choice import series_names, step_label
@@ -43,7 +44,6 @@ EARLIER: dict[Against, str] = {
 }
 ROW_HEIGHT = 0.95
 VISIBLE = 0.01  # a narrower band is not seen beside a line
-DOTTED: LineStyleType = ":"
 
 
 def overlap(

@@ -9,7 +9,6 @@ import pandas as pd
 
 from rankscope import metrics, shape_metrics
 from rankscope.errors import RankscopeError, WrongSettingError
-from rankscope.statistics.replicates import are_replicates, at_common_steps, none_in_common
 from rankscope.statistics.row_choice import step_label
 
 DIGITS = 3
@@ -22,16 +21,6 @@ _OF_PRODUCT: dict[str, Callable[[metrics.Values, int], float]] = {
     "participation_ratio": lambda s, q: metrics.participation_ratio(s),
     "svd_entropy": lambda s, q: shape_metrics.svd_entropy(s),
 }
-
-
-def in_common(rows: pd.DataFrame, hue: str) -> pd.DataFrame:
-    """Rows at the steps that all runs of a series have."""
-    if not are_replicates(rows, hue):
-        return rows
-    common = rows[at_common_steps(rows, hue)]
-    if common.empty:
-        raise none_in_common(rows, hue)
-    return common
 
 
 def at_step(rows: pd.DataFrame, step: int | None, table: pd.DataFrame) -> pd.DataFrame:

@@ -12,13 +12,7 @@ from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.statistics.intervals import CONFIDENCE
 from rankscope.statistics.layer_cells import in_layers
 from rankscope.statistics.quantities import quantity
-from rankscope.statistics.replicates import (
-    RUN_GROUP,
-    are_replicates,
-    at_common_steps,
-    grouped,
-    none_in_common,
-)
+from rankscope.statistics.replicates import RUN_GROUP, are_replicates, grouped, in_common
 from rankscope.statistics.row_choice import chosen_rows, require_metric
 
 LEAST_LAYERS = 3  # two layers have a slope but nothing to judge it by
@@ -174,10 +168,8 @@ def known_slopes(rows: pd.DataFrame, column: str, hue: str) -> pd.DataFrame:
     if hue == "layer":
         raise WrongSettingError("the slope is over layers: choose another column as `hue`")
     if are_replicates(rows, hue):
-        rows = rows[at_common_steps(rows, hue)]
-        if rows.empty:
-            raise none_in_common(rows, hue)
-        found = over_runs(slopes(rows, column, by=[hue, "run", "window"]), by=[hue, "window"])
+        common = in_common(rows, hue)
+        found = over_runs(slopes(common, column, by=[hue, "run", "window"]), by=[hue, "window"])
     else:
         found = slopes(rows, column, by=[hue, "window"])
     if found["slope"].isna().all():

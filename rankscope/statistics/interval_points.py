@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from rankscope.statistics.replicates import are_replicates, at_common_steps, none_in_common
+from rankscope.statistics.replicates import are_replicates, in_common
 from rankscope.statistics.step_summary import cuts_of, over_runs
 
 
@@ -31,9 +31,7 @@ def interval_points(
     """Rows as the points of a `rankscope.statistics.step_summary.summary`."""
     if not are_replicates(rows, hue):
         return _points(rows, columns, hue, noisy)
-    common, keys = rows[at_common_steps(rows, hue)], [hue, "window", "step"]
-    if common.empty:
-        raise none_in_common(rows, hue)
+    common, keys = in_common(rows, hue), [hue, "window", "step"]
     points = _points(common, columns, hue, None if noisy is None else noisy[common.index])
     with np.errstate(divide="ignore"):
         values = points.assign(centre=np.log(points["centre"])) if log else points

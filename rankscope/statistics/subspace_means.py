@@ -11,11 +11,7 @@ import numpy as np
 import pandas as pd
 
 from rankscope.errors import RankscopeError, WrongSettingError
-from rankscope.statistics.replicates import (
-    are_replicates,
-    at_common_steps,
-    none_in_common,
-)
+from rankscope.statistics.replicates import in_common
 from rankscope.statistics.row_choice import chosen_rows
 from rankscope.statistics.step_summary import cuts_of
 
@@ -151,10 +147,7 @@ def intruder_counts(rows: pd.DataFrame, *, hue: str = "run", x: str = "step") ->
 def _means(rows: pd.DataFrame, hue: str, x: str) -> pd.DataFrame:
     numbers = ["value", "low", "high", "null"]
     known = rows[rows["value"].notna()].astype(dict.fromkeys(numbers, "float64"))
-    if are_replicates(known, hue):
-        known = known[at_common_steps(known.assign(step=known[x]), hue)]
-        if known.empty:
-            raise none_in_common(rows, hue)
+    known = in_common(known.assign(step=known[x]), hue)
     matrices = known.groupby([*dict.fromkeys((hue, "run", x))], sort=True)[numbers]
     # Where one matrix has no null, the others' mean is of other matrices.
     runs = matrices.mean(skipna=False).groupby([hue, x], sort=True)

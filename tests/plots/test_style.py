@@ -5,19 +5,15 @@ import matplotlib.pyplot as plt
 import pytest
 
 from rankscope.errors import WrongSettingError
-from rankscope.plots.panel import Panel, entries
-from rankscope.plots.style import (
+from rankscope.plots.label_texts import (
     TITLE_CHARACTER,
-    WIDTHS,
-    in_legend,
     legend_names,
     name_title,
     name_titles,
-    paper_style,
-    series_styles,
-    width_in_inches,
     wrapped,
 )
+from rankscope.plots.panel import Panel, entries
+from rankscope.plots.style import WIDTHS, in_legend, paper_style, series_styles, width_in_inches
 from rankscope.statistics.markup import literal
 
 
