@@ -9,12 +9,13 @@ from itertools import takewhile
 from typing import Any
 
 from rankscope.statistics.compared_features import TIMES
-from rankscope.statistics.markup import escaped, shortened
+from rankscope.statistics.markup import MARKUP, escaped, plain_text, shortened
 
 CHARACTER = 0.045
 """Inches that a character takes on average, at the size of a legend."""
 TITLE_CHARACTER = 1.2 * CHARACTER
 LEGEND_NAME = 40  # characters
+BLANK, MORE = "\ue000", "\ue001"  # letters that no label has
 WORD_AT_END = re.compile(r"[^-_/.\s]+$")
 
 
@@ -88,12 +89,19 @@ def name_titles(names: Sequence[object], inches: float, *, lines: int = 3) -> li
 
 
 def wrapped(label: str, inches: float) -> str:
-    """A label over as many lines as it takes to be at most ``inches`` long; not a formula."""
-    if "$" in label:
-        return label
+    """A label over as many lines as it takes to be at most ``inches`` long; formulas stay whole."""
+    formulas = [found for found in MARKUP.findall(label) if found != r"\$"]
+    shown = MARKUP.sub(lambda found: found[0] if found[0] == r"\$" else _blank(found[0]), label)
     # A pair such as (m, n) stays together.
-    lines = textwrap.wrap(label.replace(", ", ",\xa0"), _characters(inches))
-    return "\n".join(lines).replace("\xa0", " ")
+    shown = shown.replace(", ", ",\xa0")
+    lines = textwrap.wrap(shown, _characters(inches), break_long_words=False)
+    text = "\n".join(lines).replace("\xa0", " ")
+    return re.sub(f"{BLANK}{MORE}*", lambda _: formulas.pop(0), text)
+
+
+def _blank(formula: str) -> str:
+    """A word that is as long as a formula."""
+    return BLANK + MORE * (len(plain_text(formula)) - 1)
 
 
 def _characters(inches: float) -> int:

@@ -113,9 +113,12 @@ def test_names_are_broken_after_their_punctuation() -> None:
     assert name_title("full-hidden48-layers2", 0.6) == "full-\nhidden48-\nlayers2"
 
 
-def test_a_label_is_wrapped_at_its_words_but_never_a_formula() -> None:
+def test_a_label_is_wrapped_at_its_words_but_never_in_a_formula() -> None:
     assert wrapped("PER = effective rank / min(m, n)", 1.0) == "PER = effective\nrank / min(m, n)"
     assert wrapped(r"$\kappa = \sigma_1/\sigma_q$", 0.3) == r"$\kappa = \sigma_1/\sigma_q$"
+    decay = r"$\alpha$-ReQ = decay of the eigenvalues"
+    assert wrapped(decay, 1.2) == "$\\alpha$-ReQ = decay of the\neigenvalues"
+    assert wrapped(r"two $a$$b c$, \$5", 0.3) == "two\n$a$$b c$, \\$5"
 
 
 def test_names_that_differ_only_in_their_middle_are_told_apart() -> None:
