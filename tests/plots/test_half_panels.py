@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -86,3 +89,10 @@ def test_one_layer_has_no_halves() -> None:
 def test_the_most_layers_are_those_of_the_deepest_run() -> None:
     both = pd.concat([deep(0, 1, 5), deep(0, 1, 2, 3, run="b")])
     assert most_layers(both, "weight") == 4 and most_layers(both, "update") == 0
+
+
+def test_halves_are_drawn_where_lines_tell_them_apart(results: Any) -> None:
+    figure, table = plots.FIGURES["halves-per-weights"], deep(0, 1, 2, 3)
+    assert figure.has_data(replace(results, metrics=table))
+    assert not figure.has_data(replace(results, metrics=table[table["step"] == 10]))
+    assert not figure.has_data(replace(results, metrics=deep(0, 1, 2)))

@@ -12,6 +12,8 @@ from rankscope import plots
 from rankscope.plots.grid import LINE_HEIGHT, new_figure, shared_legend
 from rankscope.plots.panel import Panel, entries
 from rankscope.plots.style import series_styles
+from rankscope.statistics.row_choice import span_text
+from tests.plots.comparisons import subspaces_of_two_runs
 from tests.plots.drawn import legend_texts
 from tests.plots.made_features import representations, similarities
 
@@ -125,3 +127,15 @@ def test_colours_span_the_cells_and_not_single_matrices(table: pd.DataFrame) -> 
     )
     (mesh,) = plots.heatmaps(experts).axes[0].collections[:1]
     assert mesh.get_clim() == pytest.approx((q["per"].min(), q["per"].max()))
+
+
+def test_the_axis_of_one_compared_merge_has_its_number() -> None:
+    table = subspaces_of_two_runs().query("component != 'merge' or step == 200")
+    ax = plots.merge_overlap(table, role="q", ax=plt.figure().add_subplot())
+    ax.figure.draw_without_rendering()
+    assert ticks_within(ax) == [2]
+
+
+@pytest.mark.parametrize(("numbers", "text"), [([4, 4], "4"), ([96, 3, 7], "3–96"), ([], "?")])
+def test_a_span_has_the_least_and_the_greatest_number(numbers: list[int], text: str) -> None:
+    assert span_text(numbers) == text
