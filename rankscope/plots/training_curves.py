@@ -102,7 +102,7 @@ def loss(
             panel.note(f"mean over {over.runs}")
             panel.band(f"min to max over {over.runs}")
             panel.left_out(over)
-        if logged_values(training, "validation_loss").notna().any():
+        if is_logged(training, "validation_loss"):
             panel.mark("validation", hollow=False)
         time_axis(panel, training, logged, hue=hue)
         panel.ax.set_ylabel("loss (nats per token)" if counts_tokens(logged) else "loss")
