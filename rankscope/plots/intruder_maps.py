@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from rankscope.plots.coloured_cells import color_bar, draw_cells
 from rankscope.plots.grid import FRAME, panel_grid, shared_legend
 from rankscope.plots.label_texts import name_title, wrapped
+from rankscope.plots.map_grid import explain_hatching
 from rankscope.plots.panel import CHANCE_WIDTH, Panel, drawn_on, least_span, start_at_zero
 from rankscope.plots.style import DOTTED, paper_look
 from rankscope.plots.subspace_lines import EARLIER, draw_shares
@@ -116,6 +117,7 @@ def intruders(
         map_time_axis(ax, table, shown)
         width = ax.get_position().width * figure.get_figwidth()
         ax.set(title=name_title(name, width), xlabel="", ylabel="layer")
+    explain_hatching(Panel(panels[0], {}), panels[1:], "no number")
     color_bar(mesh, panels, wrapped(LABEL, height - FRAME))
     shared_legend(figure, panels, hole=hole)
     figure.supxlabel(f"{step_label(table)}; against the {EARLIER[against]}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from matplotlib.axes import Axes
@@ -114,19 +114,14 @@ def finish_maps(
     remarks
         What else a reader should know.
     """
-    meshes = {part: ax for ax in panels for part in ax.collections if isinstance(part, QuadMesh)}
     has_restarts = any(type(part) is LineCollection for ax in panels for part in ax.collections)
     height, panel = figure.get_figheight(), Panel(panels[0], {})
     for remark in remarks:
         panel.note(remark)
-    reasons = [hatched] if any(map(has_hatched, meshes)) else []
-    if any(is_beyond(mesh, ax) for mesh, ax in meshes.items()):
-        reasons.append("nothing measured")
-    if reasons:
-        panel.note(f"hatched: {', or '.join(reasons)}")
+    explain_hatching(panel, panels, hatched)
     if has_restarts:
         panel.mark("restart", "|")
-    bar = color_bar(next(iter(meshes)), panels, wrapped(label, height - FRAME))
+    bar = color_bar(next(iter(_meshes(panels))), panels, wrapped(label, height - FRAME))
     shared_legend(figure, panels, hole=None)
     x, y = axes
     if _are_square(panels):  # their left side is not that of the figure
@@ -134,6 +129,20 @@ def finish_maps(
             ax.set_ylabel(y if ax.yaxis.get_visible() else "")
     label_figure(figure, x, "" if _are_square(panels) else y, height=height)
     return bar
+
+
+def explain_hatching(panel: Panel, maps: Iterable[Axes], why: str) -> None:
+    """Enter why cells of maps have no number, and that there are none beyond them, if it is so."""
+    meshes = _meshes(maps)
+    reasons = [why] if any(map(has_hatched, meshes)) else []
+    if any(is_beyond(mesh, ax) for mesh, ax in meshes.items()):
+        reasons.append("nothing measured")
+    if reasons:
+        panel.note(f"hatched: {', or '.join(reasons)}")
+
+
+def _meshes(maps: Iterable[Axes]) -> dict[QuadMesh, Axes]:
+    return {part: ax for ax in maps for part in ax.collections if isinstance(part, QuadMesh)}
 
 
 def _are_square(panels: list[Axes]) -> bool:
