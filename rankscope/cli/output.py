@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rankscope.checkpoints.skip import Skip
     from rankscope.pipeline.call_results import CallResult
     from rankscope.pipeline.curves import Curve
-    from rankscope.representing.remembered import CurvePlace
+    from rankscope.pipeline.recall import CurvePlace
 
 MOST = 20  # lines
 FEW_DOCUMENTS = 50  # with fewer, 95 % intervals over documents hold the truth less often

@@ -1,15 +1,14 @@
-"""The result of `evaluate`, computed now or recalled from an earlier call."""
+"""The result of `evaluate`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rankscope.evaluation.score_files import PairScores, ScoreFile
-from rankscope.pipeline.call_results import CallResult
-from rankscope.pipeline.curves import Curve, RecalledCurves
+from rankscope.pipeline.curves import Curve, FoundCurves
 from rankscope.results.columns import EVALUATION_COLUMNS
 
 if TYPE_CHECKING:
@@ -30,21 +29,15 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Evaluation(CallResult):
-    """What one call scored.
+class Evaluation(FoundCurves):
+    """What one call scored: one curve per run and task.
 
     Attributes
     ----------
-    curves
-        One per run and task: where the scores with this call's settings are.
-    asked
-        The requested steps, by run name.
     scored
         The curves of this call with their valid files; those without any are left out.
     """
 
-    curves: tuple[Curve, ...]
-    asked: Mapping[str, tuple[int, ...]]
     scored: tuple[Scored, ...]
 
     @property
@@ -56,17 +49,6 @@ class Evaluation(CallResult):
     def table(self) -> pd.DataFrame:
         """The rows of this call."""
         return table_of_scores(self.scored)
-
-
-@dataclass(frozen=True)
-class RecalledEvaluation(RecalledCurves):
-    """An earlier evaluation whose results still hold, and what is requested now."""
-
-    def _stored(self) -> tuple[pd.DataFrame, Iterable[tuple[Any, ...]]]:
-        from rankscope.results.results import open_results
-
-        table = open_results(self.out).evaluation
-        return table, zip(table["run"], table["task"], table["step"], strict=True)
 
 
 def table_of_scores(listed: Iterable[Scored]) -> pd.DataFrame:

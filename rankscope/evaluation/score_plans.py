@@ -16,6 +16,7 @@ from rankscope.checkpoints.survey import Survey
 from rankscope.durable import safe_name
 from rankscope.errors import RankscopeError
 from rankscope.evaluation.benchmark import Benchmark
+from rankscope.evaluation.held_out_text import held_out_folder
 from rankscope.evaluation.open_model import OpenOptions, open_encoder
 from rankscope.evaluation.score_files import (
     VERSION,
@@ -25,6 +26,7 @@ from rankscope.evaluation.score_files import (
     score_path,
     write_scores,
 )
+from rankscope.evaluation.text_sets import HELD_OUT
 from rankscope.pipeline.choices import Numbers
 from rankscope.pipeline.curves import Curve, CurvePlans
 from rankscope.pipeline.engine import Failure
@@ -88,6 +90,8 @@ class ScorePlans(CurvePlans[ScoreTask]):
                 except RankscopeError as error:
                     yield Plan(run.name, 0, (), (skip_of(error, run.path),))
             self.curves += [curve for _, curve in curves]
+            if any(curve.task == HELD_OUT for _, curve in curves):
+                self.folders |= {held_out_folder(run) or str(run.path)}
             for checkpoint in self._asked[run.name] if curves else ():
                 yield from self._iter_checkpoint(run, checkpoint, curves)
 
@@ -99,6 +103,7 @@ class ScorePlans(CurvePlans[ScoreTask]):
         except RankscopeError as error:
             yield Plan(run.name, checkpoint.step, (), (skip_of(error, checkpoint.path),))
             return
+        self.folders |= {str(Path(path).parent) for path, _ in model.files}
         for benchmark, curve in curves:
             task = ScoreTask(
                 key=score_key(curve, model.digest),

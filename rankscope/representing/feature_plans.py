@@ -73,7 +73,7 @@ class FeaturePlans(CurvePlans[FeatureTask]):
                 if self._given.energy == ("update",) and task.previous is None:
                     yield Plan(run.name, checkpoint.step, (), skips)
                     continue
-            self.planned.add((series_of(curve), checkpoint.step))
+            self.planned.add((*series_of(curve), checkpoint.step))
             yield Plan(run.name, checkpoint.step, (task,), skips)
 
     def _iter_stored(self, run: Run) -> Iterator[Plan[FeatureTask]]:
@@ -89,7 +89,7 @@ class FeaturePlans(CurvePlans[FeatureTask]):
                 states = ((str(path), state_of(path)),)
                 self.folders.add(str(path.parent))
                 task = FeatureTask(key, curve, run, checkpoint, states, stored=path)
-                self.planned.add((series_of(curve), checkpoint.step))
+                self.planned.add((*series_of(curve), checkpoint.step))
                 yield Plan(run.name, checkpoint.step, (task,))
         if not curves:
             message = (

@@ -1,15 +1,13 @@
-"""The result of `represent`, computed now or recalled from an earlier call."""
+"""The result of `represent`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankscope.pipeline.call_results import CallResult
-from rankscope.pipeline.curves import Curve, RecalledCurves
+from rankscope.pipeline.curves import Curve, FoundCurves
 from rankscope.representing.collected import EMBEDDING, FINAL, Place
 from rankscope.representing.comparison_plans import ComparisonEntry
 from rankscope.representing.comparison_sides import Side
@@ -71,29 +69,19 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Representation(CallResult):
-    """What one call found.
+class Representation(FoundCurves):
+    """What one call found: one curve per run and kind of place.
 
     Attributes
     ----------
-    curves
-        One per run and kind of place: where the numbers with this call's settings are.
-    asked
-        The requested steps, by run name.
     seen
         The numbers of each checkpoint.
     compared
         The comparisons of each checkpoint.
-    planned, folders
-        As in `rankscope.pipeline.curves.CurvePlans`.
     """
 
-    curves: tuple[Curve, ...]
-    asked: Mapping[str, tuple[int, ...]]
     seen: tuple[Seen, ...]
     compared: tuple[ComparedSides, ...]
-    planned: frozenset[tuple[Any, ...]]
-    folders: frozenset[str]
 
     @property
     def measured(self) -> int:
@@ -139,22 +127,6 @@ class Representation(CallResult):
             for row in entry.rows
         ]
         return typed_similarities(pd.DataFrame(rows))
-
-
-@dataclass(frozen=True)
-class RecalledRepresentation(RecalledCurves):
-    """An earlier call whose results still hold, and what is requested now."""
-
-    @property
-    def measured(self) -> int:
-        """As of `Representation`."""
-        return len({(series[0], step) for series, step in self.planned})
-
-    def _stored(self) -> tuple[pd.DataFrame, Iterable[tuple[Any, ...]]]:
-        from rankscope.results.results import open_results
-
-        table = open_results(self.out).representations
-        return table, series_in(table)
 
 
 def _place(curve: Curve, step: int) -> dict[str, Any]:

@@ -77,7 +77,8 @@ def evaluation_of(out: Path, scores: dict[tuple[str, str, int], Scores]) -> Eval
 
 def evaluation_with(**what: Any) -> Evaluation:
     nothing: dict[str, Any] = {"skips": (), "notes": (), "mended": (), "computed": 0, "key": "k"}
-    return Evaluation(**({"curves": (), "asked": {}, "scored": ()} | nothing | what))
+    nothing |= {"curves": (), "asked": {}, "planned": frozenset(), "folders": frozenset()}
+    return Evaluation(**(nothing | {"scored": ()} | what))
 
 
 PLACES = [
