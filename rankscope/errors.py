@@ -141,7 +141,7 @@ def require_folder(path: str | Path, *, setting: str = "out") -> None:
         if folder.is_dir():
             return
         if os.path.lexists(folder):
-            raise WrongSettingError(f"is a file: choose a folder as `{setting}`", path=folder)
+            raise WrongSettingError(f"is a file: `{setting}` must be a folder", path=folder)
 
 
 def closest_first(name: str, known: Iterable[str]) -> str:

@@ -94,7 +94,7 @@ def save(model: nn.Module, folder: str | Path, step: int) -> Path:
         raise WrongSettingError(f"`step` is {step}, and must be at least 0")
     if kept.merged is not None and step <= kept.merged:
         message = f"`step` is {step}, but the adapters were merged at step {kept.merged}, and a"
-        raise WrongSettingError(f"{message} checkpoint is from before: save before you restart")
+        raise WrongSettingError(f"{message} checkpoint precedes the merge: save before you restart")
     checkpoint = folder / "checkpoints" / step_name(step)
     if _writes():
         write_waiting(wrapped, folder)
@@ -170,9 +170,9 @@ def write_waiting(model: PeftModel, folder: Path) -> None:
         factors = {name: (one.lora_A, one.lora_B, one.scale) for name, one in merged.items()}
         write_merge(folder, factors, step=step, restarts=restarts)
         if not certain:
-            message = f"merge {restarts} is recorded at step {step}, of the `save` before it"
+            message = f"merge {restarts} is recorded at step {step}, that of the last `save`"
             warnings.warn(
-                f"{message}, though training went on until the restart: give `restart` the `step`",
+                f"{message}, although training went on after it: give `restart` the `step`",
                 RankscopeWarning,
                 stacklevel=3,
             )

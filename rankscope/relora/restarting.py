@@ -87,8 +87,10 @@ def restart(
     kept, layers = wrapping(wrapped), adapted(wrapped)
     cycle = kept.cycle + 1 if cycle is None else cycle
     if cycle <= kept.cycle:
-        message = f"`cycle` is {cycle}, but cycle {kept.cycle} has begun: A would be drawn again"
-        raise WrongSettingError(f"{message} as it was; count up")
+        message = (
+            f"`cycle` is {cycle}, but cycle {kept.cycle} has begun, and one of the same number"
+        )
+        raise WrongSettingError(f"{message} would draw the same A: give a greater number")
     factors = {name: factors_of(layer)[:2] for name, layer in layers.items()}
     step, certain = _step(kept, step, b=next(iter(factors.values()))[1])
     inner = None
@@ -123,7 +125,5 @@ def _step(kept: Wrapping, step: int | None, *, b: Tensor) -> tuple[int, bool]:
         return earliest, is_at_save and kept.saved == earliest
     if step < earliest:
         what = "a merge or a `save`" if kept.merged is not None else "a `save`"
-        raise WrongSettingError(
-            f"`step` is {step}, but {what} has been at step {earliest} or later"
-        )
+        raise WrongSettingError(f"`step` is {step}, but after {what} it is at least {earliest}")
     return step, True

@@ -68,7 +68,7 @@ def test_a_flipped_bit_in_the_store_costs_no_number(
         path.write_bytes(changed)
         found = analysed(run, out=out)
         (line,) = found.mended
-        assert str(path) in str(line) and "damaged" in str(line) and "computed anew" in str(line)
+        assert str(path) in str(line) and "damaged" in str(line) and "recomputed" in str(line)
         assert found.rows == first.rows
         assert found.computed == sum(row["step"] == 2 for row in first.rows)
         assert bytes_of(out) == good

@@ -274,7 +274,7 @@ def test_a_file_in_the_way_of_results_is_exit_2(
 ) -> None:
     for out in (text, text / "out"):
         done = rankscope("evaluate", run, "--text", text, "--out", out)
-        assert done.code == 2 and "is a file: choose a folder as --out" in done.stderr
+        assert done.code == 2 and "is a file: --out must be a folder" in done.stderr
         assert done.stderr.count("\n") == 1
 
 

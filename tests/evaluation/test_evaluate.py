@@ -324,7 +324,7 @@ def test_a_folder_that_cannot_be_written_is_found_at_once(
     place: Place, both: Evaluate, opened: Opened
 ) -> None:
     place.out.write_text("a file")
-    with pytest.raises(WrongSettingError, match="is a file: choose a folder as `out`"):
+    with pytest.raises(WrongSettingError, match="is a file: `out` must be a folder"):
         both()
     assert not opened
 
