@@ -24,7 +24,7 @@ class EvaluateQuestion(ModelQuestion):
     """The parameters of `rankscope.evaluate` that say what is measured, as they were given."""
 
     record = EVALUATION_RECORD
-    store = SCORES_FOLDER
+    stores = (SCORES_FOLDER,)
 
     blimp: str | Path | None = None
     held_out: bool = False

@@ -24,12 +24,12 @@ class ModelQuestion:
 
     Attributes
     ----------
-    record, store, beside
+    record, stores, beside
         As in `rankscope.pipeline.recall.Recall`.
     """
 
     record: ClassVar[str]
-    store: ClassVar[str]
+    stores: ClassVar[tuple[str, ...]]
     beside: ClassVar[tuple[str, ...]] = ()
 
     paths: tuple[str | Path, ...]
@@ -82,10 +82,10 @@ class ModelQuestion:
         return Recall(
             about=([str(one) for one in self.paths], asked, [(s.name, s.paths) for s in sets]),
             paths=(*self.paths, *self._read()),
-            files=tuple(path for one in sets for path in one.paths),
             out=out,
             record=self.record,
-            store=self.store,
+            stores=self.stores,
+            files=tuple(path for one in sets for path in one.paths),
             beside=self.beside,
         )
 

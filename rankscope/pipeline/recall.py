@@ -1,7 +1,7 @@
-"""Whether a results folder holds the answer of `evaluate` or `represent` already.
+"""Whether a results folder holds the answer to a question already.
 
-As `rankscope.analysis.question` does for `analyze`: it loads neither numpy nor a layout, and opens
-only the record and the tables.
+Loads neither numpy nor a layout, and opens only the record and the tables: a call with nothing to
+do should cost nothing.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rankscope.addresses import is_address
+from rankscope.addresses import is_address, is_stand_in
 from rankscope.checkpoints.file_states import state_of
-from rankscope.pipeline.call_results import CallResult, recalled, sweep_results
+from rankscope.checkpoints.skip import Skip
+from rankscope.pipeline.call_results import CallResult, sweep_results
 from rankscope.pipeline.seen_files import (
     SEEN,
     VARIABLES,
@@ -28,7 +29,7 @@ from rankscope.pipeline.seen_files import (
     states_of,
     states_of_package,
 )
-from rankscope.results.record import intact_record, write_entry
+from rankscope.results.record import has_its_files, sound_record, write_entry
 
 if TYPE_CHECKING:
     from typing import Self
@@ -50,22 +51,22 @@ class Recall:
         All that was asked for, as plain values.
     paths
         Files and folders that are read, with everything below them.
-    files
-        Other files that are read.
     out
         The results folder.
-    record, store
-        Names of the record and of the store of the answer in it.
+    record, stores
+        Names of the record and of the stores of the answer in it.
+    files
+        Other files that are read.
     beside
         Names of other files in it that the answer depends on.
     """
 
     about: object
     paths: tuple[str | Path, ...]
-    files: tuple[Path, ...]
     out: Path
     record: str
-    store: str
+    stores: tuple[str, ...]
+    files: tuple[Path, ...] = ()
     beside: tuple[str, ...] = ()
 
     def look(self) -> Seen | None:
@@ -76,46 +77,67 @@ class Recall:
         states = {str(path.resolve()): state_of(path) for path in self.files}
         return replace(seen, files=seen.files | states)
 
-    def recorded(self) -> dict[str, Any] | None:
-        """Content of the record, if it is of this question and no file has changed since."""
+    def recorded(self, now: Seen | None = None) -> dict[str, Any] | None:
+        """Content of the record, if it is of this question and no file has changed since.
+
+        Parameters
+        ----------
+        now
+            The files as they are now, if somebody has looked.
+        """
         sweep_results(self.out)
-        record = intact_record(self.out / self.record)
+        record = sound_record(self.out / self.record)
         seen = seen_in(record)
         if seen is None:
             return None
-        now = self.look()
+        now = now or self.look()
         if now is None or seen["digest"] != self._digest(now.files, in_folders(seen["folders"])):
             return None
-        return record
+        # Last, since it reads every table.
+        return record if has_its_files(self.out / self.record, record) else None
 
-    def remember(self, found: FoundCurves, before: Seen | None) -> None:
-        """Note in the record of a complete answer what the call saw, for the next one.
-
-        Nothing is noted if a file has changed since, or is too recent for a change to show.
+    def seen(
+        self, before: Seen, folders: Iterable[str], *, runs: Iterable[str | Path]
+    ) -> dict[str, Any] | None:
+        """What is recorded about the files once the answer is found and its stores written.
 
         Parameters
         ----------
         before
             The files as they were before any was opened.
+        folders
+            Where files were read from.
+        runs
+            Folders of the runs.
+
+        Returns
+        -------
+        None if files have changed since, are too recent for a change to show, or are not here, or
+        if a run is not below the paths, so that a new checkpoint of it would not show.
         """
-        if before is None or found.key is None or found.skips or not found.measured:
-            return
-        apart = before.apart(found.folders)
+        apart = before.apart(folders)
+        is_seen = all(before.covers(run) for run in runs)
+        if not is_seen or any(is_stand_in(Path(folder, "file")) for folder in apart):
+            return None
         beside, now = in_folders(apart), self.look()
         if now is None or now.files != before.files or not before.is_settled(beside):
+            return None
+        return {"digest": self._digest(before.files, beside), "folders": apart}
+
+    def remember(self, found: FoundCurves, before: Seen | None) -> None:
+        """Note in the record of a complete answer what `seen` says, for the next call."""
+        if before is None or found.key is None or found.skips or not found.measured:
             return
-        seen = {
-            "digest": self._digest(before.files, beside),
-            "folders": apart,
-            CURVES: [[curve.path, curve.folder] for curve in found.curves],
-            PLANNED: sorted(map(list, found.planned)),
-        }
-        write_entry(self.out / self.record, SEEN, seen)
+        seen = self.seen(before, found.folders, runs=[curve.path for curve in found.curves])
+        if seen is not None:
+            seen[CURVES] = [[curve.path, curve.folder] for curve in found.curves]
+            seen[PLANNED] = sorted(map(list, found.planned))
+            write_entry(self.out / self.record, SEEN, seen)
 
     def _digest(self, files: States, beside: States) -> str:
         paths = [(str(path), str(Path(path).resolve())) for path in self.paths]
         variables = [os.environ.get(name) for name in VARIABLES]
-        own = states_of([self.out / self.store])
+        own = states_of(self.out / name for name in self.stores)
         others = {name: state_of(self.out / name) for name in self.beside}
         about = self.about, paths, variables
         return digest_of(about, files, beside, own, others, states_of_package())
@@ -129,8 +151,8 @@ class CurvePlace(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RecalledCurves(CallResult):
-    """An earlier answer, with its folder and its record."""
+class Recalled(CallResult):
+    """An earlier answer that the states of all files confirm, with its folder and its record."""
 
     out: Path
     record: Mapping[str, Any]
@@ -138,7 +160,15 @@ class RecalledCurves(CallResult):
     @classmethod
     def of(cls, record: Mapping[str, Any], out: Path) -> Self:
         """The answer of an intact record."""
-        return cls(**recalled(record), out=out, record=record)
+        skips, notes = (
+            tuple(Skip(**line) for line in record[name]) for name in ("skipped", "notes")
+        )
+        return cls(skips, notes, (), 0, record["key"], out=out, record=record)
+
+
+@dataclass(frozen=True)
+class RecalledCurves(Recalled):
+    """An earlier answer of `evaluate` or `represent`."""
 
     @property
     def curves(self) -> list[CurvePlace]:

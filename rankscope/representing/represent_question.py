@@ -31,7 +31,7 @@ class RepresentQuestion(ModelQuestion):
     """The parameters of `rankscope.represent` that say what is measured, as they were given."""
 
     record = REPRESENTATIONS_RECORD
-    store = REPRESENTATIONS_FOLDER
+    stores = (REPRESENTATIONS_FOLDER,)
     # Losses of an evaluation decide which checkpoints are compared at equal loss.
     beside = (EVALUATION_FILE, EVALUATION_RECORD)
 

@@ -101,9 +101,9 @@ def test_a_stored_file_that_was_removed_is_written_again(run: Path, tmp_path: Pa
     out = tmp_path / "out"
     question = Question(paths=(run,))
     answered(question, out)
-    assert question.recall(out) is not None
+    assert question.recalled(out) is not None
     stored(out, 1).unlink()
-    assert question.recall(out) is None
+    assert question.recalled(out) is None
     answered(question, out)
     assert stored(out, 1).is_file()
 

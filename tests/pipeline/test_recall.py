@@ -35,15 +35,23 @@ def recall(tmp_path: Path) -> Recall:
     out = tmp_path / "out"
     write_with_record(out / "record.json", {"key": "k"}, {"table.csv": b"1"})
     time.sleep(2 * TICK / 1e9)  # what is younger may change once more without a trace
-    return Recall("all", (tmp_path / "run",), (tmp_path / "text",), out, "record.json", "store")
+    files = (tmp_path / "text",)
+    return Recall("all", (tmp_path / "run",), out, "record.json", ("store",), files=files)
 
 
 def answer(recall: Recall, **changed: Any) -> FoundCurves:
     elsewhere = str(recall.out.parent / "elsewhere")
-    curve = Curve("run", "/run", "text", "store", {})
-    fields = {"skips": (), "notes": (), "mended": (), "computed": 1, "key": "k"} | changed
+    curve = Curve("run", str(recall.paths[0]), "text", "store", {})
+    fields: dict[str, Any] = {
+        "skips": (),
+        "notes": (),
+        "mended": (),
+        "computed": 1,
+        "key": "k",
+    } | changed
     planned, folders = frozenset({("run", 1)}), frozenset({elsewhere})
-    return Asked(curves=(curve,), asked={"run": (1,)}, planned=planned, folders=folders, **fields)
+    fields = {"curves": (curve,), **fields}
+    return Asked(asked={"run": (1,)}, planned=planned, folders=folders, **fields)
 
 
 def test_what_the_call_saw_is_noted(recall: Recall) -> None:
@@ -51,7 +59,8 @@ def test_what_the_call_saw_is_noted(recall: Recall) -> None:
     recall.remember(answer(recall), recall.look())
     record = recall.recorded()
     assert record is not None
-    assert record[SEEN]["curves"] == [["/run", "store"]] and record[SEEN]["planned"] == [["run", 1]]
+    assert record[SEEN]["curves"] == [[str(recall.paths[0]), "store"]]
+    assert record[SEEN]["planned"] == [["run", 1]]
 
 
 CHANGES: dict[str, Callable[[Path], object]] = {
@@ -89,8 +98,11 @@ def test_another_question_has_no_answer(recall: Recall) -> None:
     assert all(other.recorded() is None for other in others)
 
 
-@pytest.mark.parametrize("fields", [{"key": None}, {"skips": (SKIP,)}])
-def test_an_answer_that_may_be_better_next_time_is_not_noted(
+OTHER_RUN = Curve("run", "/run", "text", "store", {})
+
+
+@pytest.mark.parametrize("fields", [{"key": None}, {"skips": (SKIP,)}, {"curves": (OTHER_RUN,)}])
+def test_an_answer_that_may_be_another_next_time_is_not_noted(
     recall: Recall, fields: dict[str, Any]
 ) -> None:
     recall.remember(answer(recall, **fields), recall.look())
