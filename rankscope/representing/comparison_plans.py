@@ -14,8 +14,14 @@ from rankscope.evaluation.score_plans import digest_of
 from rankscope.pipeline import execution
 from rankscope.pipeline.engine import Failure
 from rankscope.pipeline.execution import Plan, skip_of_failure
-from rankscope.representing.collected import EMBEDDING, FINAL, Place
-from rankscope.representing.comparison_sides import Side, kind_of_features, series_key
+from rankscope.representing.collected import (
+    EMBEDDING,
+    FINAL,
+    Place,
+    Side,
+    kind_of_features,
+    series_key,
+)
 from rankscope.representing.feature_files import Row
 from rankscope.representing.loss_pairs import LossPair, iter_pairs_of
 from rankscope.results.vectors import read_listed, write_vectors

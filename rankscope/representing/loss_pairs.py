@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.training_log import read_training_log
-from rankscope.representing.comparison_sides import Side, kind_of_features, series_key
+from rankscope.representing.collected import Side, kind_of_features, series_key
 
 if TYPE_CHECKING:
     import pandas as pd

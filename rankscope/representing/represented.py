@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankscope.pipeline.curves import Curve, FoundCurves
-from rankscope.representing.collected import EMBEDDING, FINAL, Place
+from rankscope.representing.collected import EMBEDDING, FINAL, Place, Side
 from rankscope.representing.comparison_plans import ComparisonEntry
-from rankscope.representing.comparison_sides import Side
 from rankscope.representing.feature_files import FeatureFile
 from rankscope.representing.feature_tasks import INPUTS, STORED, Series
 from rankscope.representing.stored_activations import STORED_TEXTS

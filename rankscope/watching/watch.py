@@ -39,8 +39,7 @@ from rankscope.watching.kept_rows import (
     parts_by_step,
     with_kept_rows,
 )
-from rankscope.watching.readiness import Readiness, files_of
-from rankscope.watching.run_end import has_ended
+from rankscope.watching.readiness import Readiness, files_of, has_ended
 
 POLL = 10.0  # seconds
 
