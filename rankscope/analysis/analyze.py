@@ -197,7 +197,7 @@ def answer(
     Parameters
     ----------
     before
-        All files that it is about, as they were when somebody looked.
+        All files that it is about, as they were before the call, if the caller has looked.
     """
     selection = question.selection()
     if selection.subspaces is not None and out is None:

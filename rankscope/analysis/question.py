@@ -104,7 +104,7 @@ class Question:
         Parameters
         ----------
         looked
-            The files as they are now, if somebody has looked.
+            The files as they are now, if the caller has looked.
         """
         record = self.recall(out).recorded(looked)
         return None if record is None else RecalledAnalysis.of(record, out)

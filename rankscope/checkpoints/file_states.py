@@ -65,7 +65,7 @@ def as_planned(files: Iterable[tuple[str, State | None]]) -> Iterator[None]:
 def unchanged(path: str | Path, descriptor: int) -> Iterator[None]:
     """Check that an open file is as it was planned, before and after it is read.
 
-    A file that was removed meanwhile is still there for whoever has it open.
+    A file that was removed meanwhile is still there for a process that has it open.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def unchanged(path: str | Path, descriptor: int) -> Iterator[None]:
 
 
 def changed(path: str | Path) -> RankscopeError:
-    """The error about a file that somebody wrote to."""
+    """The error about a file that was written to."""
     message = "was written to while it was read: run it again"
     return RankscopeError(message, path=path, reason=CHANGED)
 

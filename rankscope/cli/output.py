@@ -69,7 +69,7 @@ def print_columns(rows: list[tuple[str, ...]], *, left: int, indent: str = "") -
 
 
 def print_evaluations(evaluations: list[dict[str, Any]]) -> None:
-    """Print on stdout what ``evaluation.json`` says of some runs and tasks: one table per task."""
+    """Print on stdout entries of ``evaluation.json``: one table per task."""
     for task in dict.fromkeys(one["task"] for one in evaluations):
         found = [one for one in evaluations if one["task"] == task]
         title = f"{task}: first → last step (± half the width of the 95 % interval)"
@@ -121,7 +121,7 @@ def print_representations(listed: list[dict[str, Any]]) -> None:
 
 
 def _print_energies(listed: list[dict[str, Any]]) -> None:
-    """Print how much of what weights read lies where they look, at the last step."""
+    """Print the share of the inputs' energy in the weights' leading directions, at the last step."""
     if not listed:
         return
     title = "energy of the weights' inputs, minus the mean, in their leading directions: last step"
@@ -142,7 +142,7 @@ def _print_energies(listed: list[dict[str, Any]]) -> None:
 def of_curves(
     listed: Iterable[dict[str, Any]], curves: Iterable[Curve | CurvePlace]
 ) -> list[dict[str, Any]]:
-    """What a record says of these curves: the settings of this call.
+    """The entries of a record for these curves: the settings of this call.
 
     Others of the same run and task stay in the record if nothing replaced them.
     """

@@ -12,8 +12,8 @@ from rankscope.checkpoints.contents import Skip
 from rankscope.durable import write_file
 from rankscope.errors import DAMAGE, RankscopeError
 from rankscope.evaluation.evaluated import Evaluation, Scored, table_of_scores
-from rankscope.evaluation.score_files import ScoreFile, read_scores, score_path
-from rankscope.pipeline.curves import Curve, recorded_curve
+from rankscope.evaluation.score_files import ScoreFile, read_scores
+from rankscope.pipeline.curves import Curve, curve_path, recorded_curve
 from rankscope.pipeline.execution import skip_of
 from rankscope.results.columns import (
     EVALUATION_FILE,
@@ -75,7 +75,7 @@ def _with_earlier(out: Path, evaluation: Evaluation) -> tuple[list[Scored], list
         asked = evaluation.asked[curve.run] if curve in evaluation.curves else ()
         files = []
         for step in sorted(set(steps).difference(asked)):
-            path = score_path(out, curve.folder, step)
+            path = curve_path(out, curve.folder, step)
             try:
                 files.append(read_scores(path))
             except RankscopeError as error:

@@ -23,14 +23,12 @@ from rankscope.evaluation.score_files import (
     PairScores,
     ScoreFile,
     read_scores,
-    score_path,
     write_scores,
 )
 from rankscope.evaluation.text_sets import HELD_OUT
 from rankscope.pipeline.choices import Numbers
-from rankscope.pipeline.curves import Curve, CurvePlans
-from rankscope.pipeline.engine import Failure
-from rankscope.pipeline.execution import Plan, skip_of, skip_of_failure
+from rankscope.pipeline.curves import Curve, CurvePlans, CurveStore
+from rankscope.pipeline.execution import Plan, skip_of
 from rankscope.results.columns import SCORES_FOLDER
 from rankscope.results.run_folders import run_folder_name
 from rankscope.results.vectors import OtherVersionError
@@ -118,15 +116,8 @@ class ScorePlans(CurvePlans[ScoreTask]):
             yield Plan(run.name, checkpoint.step, (task,))
 
 
-class ScoreFiles:
+class ScoreFiles(CurveStore[ScoreTask, ScoreFile]):
     """The store of an evaluation: one file per run, step and task."""
-
-    def __init__(self, out: Path) -> None:
-        self._out = out
-
-    def path(self, plan: Plan[ScoreTask]) -> Path:
-        """File of the one task of a plan."""
-        return score_path(self._out, plan.tasks[0].curve.folder, plan.step)
 
     def read(self, path: Path) -> list[ScoreFile]:
         """The scores of a file; none where it is absent or of another version."""
@@ -138,14 +129,6 @@ class ScoreFiles:
     def write(self, path: Path, stored: list[ScoreFile], new: list[ScoreFile]) -> None:
         """Write the scores of a file, which are those of one checkpoint."""
         write_scores(path, *new)
-
-    def entries(self, task: ScoreTask, result: ScoreFile) -> list[ScoreFile]:
-        """The result as it is."""
-        return [result]
-
-    def failed(self, task: ScoreTask, failure: Failure) -> tuple[list[ScoreFile], Skip]:
-        """No scores, and why."""
-        return [], skip_of_failure(failure, task.checkpoint.path)
 
     def fault(self, task: ScoreTask, entry: ScoreFile) -> Skip | None:
         """How many scores are NaN or infinite; None where all are finite."""

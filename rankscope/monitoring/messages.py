@@ -1,4 +1,4 @@
-"""What a monitor tells its recorder, and what the recorder answers.
+"""Messages from a monitor to its recorder, and the answers.
 
 Loads nothing but the standard library, so that the recorder can be started before anything else.
 """
@@ -92,7 +92,7 @@ class EndOfStep:
 
 @dataclass(frozen=True)
 class Anew:
-    """The training goes on from before this step: what is recorded from it on is replaced."""
+    """The training resumed before this step: records from this step on are replaced."""
 
     step: int
 

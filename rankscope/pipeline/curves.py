@@ -9,17 +9,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, Protocol, TypeVar
 
 from rankscope.addresses import is_address
 from rankscope.checkpoints.discovery import survey
-from rankscope.checkpoints.run import Run
+from rankscope.checkpoints.run import Checkpoint, Run
+from rankscope.checkpoints.skip import Skip
 from rankscope.checkpoints.survey import Survey
 from rankscope.errors import WrongSettingError
 from rankscope.pipeline.call_results import CallResult
 from rankscope.pipeline.choices import Numbers
-from rankscope.pipeline.engine import TaskT
-from rankscope.pipeline.execution import Plan, Plans
+from rankscope.pipeline.engine import Failure, Task, TaskT
+from rankscope.pipeline.execution import EntryT, Plan, Plans, skip_of_failure
 from rankscope.results.run_folders import run_folder_name
 
 
@@ -59,6 +60,45 @@ def recorded_curve(known: Mapping[str, Any]) -> Curve:
         raise ValueError("numbers are not within the results")
     store, _, below = folder.parts
     return replace(curve, folder=f"{store}/{run_folder_name(curve.run)}/{below}")
+
+
+def curve_path(out: Path, folder: str, step: int) -> Path:
+    """File of one step of a curve."""
+    return out / folder / f"step-{step:08d}.safetensors"
+
+
+class CurveTask(Task, Protocol):
+    """One step of a curve to compute."""
+
+    @property
+    def curve(self) -> Curve:
+        """Where its result goes."""
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What it is computed from."""
+
+
+CurveTaskT = TypeVar("CurveTaskT", bound=CurveTask)
+
+
+class CurveStore(Generic[CurveTaskT, EntryT]):
+    """A store with one file per step of a curve, whose entries are the results as they are."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+
+    def path(self, plan: Plan[CurveTaskT]) -> Path:
+        """File of the one task of a plan."""
+        return curve_path(self._out, plan.tasks[0].curve.folder, plan.step)
+
+    def entries(self, task: CurveTaskT, result: EntryT) -> list[EntryT]:
+        """The result as it is."""
+        return [result]
+
+    def failed(self, task: CurveTaskT, failure: Failure) -> tuple[list[EntryT], Skip]:
+        """Nothing, and why."""
+        return [], skip_of_failure(failure, task.checkpoint.path)
 
 
 class CurvePlans(Plans[TaskT], ABC, Generic[TaskT]):

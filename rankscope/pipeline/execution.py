@@ -209,7 +209,7 @@ def execute(
     engine
         What carries out the tasks; entered here.
     meter
-        Told whenever something is done.
+        Shows what is done.
 
     Raises
     ------

@@ -83,7 +83,7 @@ class Recall:
         Parameters
         ----------
         now
-            The files as they are now, if somebody has looked.
+            The files as they are now, if the caller has looked.
         """
         sweep_results(self.out)
         record = sound_record(self.out / self.record)

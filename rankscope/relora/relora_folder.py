@@ -191,7 +191,7 @@ def base_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def state_bytes(model: PeftModel, step: int) -> bytes:
-    """What a checkpoint says of the restarts before it."""
+    """The record of a checkpoint on the restarts before it."""
     kept = wrapping(model)
     state = {"step": step, "cycle": kept.cycle, "restarts": kept.restarts}
     return json_bytes({**state, "seed": kept.seed, "frozen": kept.frozen})

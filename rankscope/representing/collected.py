@@ -36,6 +36,11 @@ class Place:
     layer: int
     at: str
 
+    @property
+    def kind(self) -> str:
+        """What a call measures together: the ends of the network go with the outputs of blocks."""
+        return "block" if self.at in (EMBEDDING, FINAL) else self.at
+
     def __str__(self) -> str:
         return f"the {self.at} of layer {self.layer}"
 

@@ -15,8 +15,6 @@ from rankscope.pipeline import execution
 from rankscope.pipeline.engine import Failure
 from rankscope.pipeline.execution import Plan, skip_of_failure
 from rankscope.representing.collected import (
-    EMBEDDING,
-    FINAL,
     Place,
     Side,
     kind_of_features,
@@ -57,7 +55,7 @@ class Compared:
         places = self.side.places
         if self.comparison == "layers":
             pairs = [(one, other) for i, one in enumerate(places) for other in places[i + 1 :]]
-            return [(one, other) for one, other in pairs if _kind(one) == _kind(other)]
+            return [(one, other) for one, other in pairs if one.kind == other.kind]
         return [(place, place) for place in places if place in self.against.places]
 
 
@@ -140,11 +138,6 @@ def unlike(sides: Sequence[Side]) -> list[Skip]:
             skip = Skip(side.curve.path, "", "other-tokens", message)
             skips.setdefault((one.curve.run, side.curve.run), skip)
     return list(skips.values())
-
-
-def _kind(place: Place) -> str:
-    """What places of other layers must share to be compared with this one."""
-    return "block" if place.at in (EMBEDDING, FINAL) else place.at
 
 
 def _is_same_step(side: Side, other: Side) -> bool:

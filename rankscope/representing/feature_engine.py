@@ -27,8 +27,7 @@ from rankscope.representing.stored_activations import (
 )
 from rankscope.representing.weight_histories import moment_of
 from rankscope.scoring.text_model import TextEncoder, TextModel
-
-BITS = {"float32": 24, "bfloat16": 8}
+from rankscope.spectra.formats import FORMATS
 
 
 class FeatureEngine(AbstractContextManager["FeatureEngine"]):
@@ -39,7 +38,7 @@ class FeatureEngine(AbstractContextManager["FeatureEngine"]):
     asked
         What every checkpoint is asked for.
     meter
-        Told of the progress within a checkpoint.
+        Shows the progress within a checkpoint.
     """
 
     def __init__(self, asked: Asked, meter: Meter) -> None:
@@ -75,11 +74,8 @@ class FeatureEngine(AbstractContextManager["FeatureEngine"]):
         model = self._models.opened(task.checkpoint, task.run, cast(TextEncoder, task.encoder))
         if isinstance(model, Failure):
             return model
-        return (
-            self._inputs(task, model)
-            if task.curve.settings["at"] == INPUTS
-            else (self._places(task, model))
-        )
+        is_of_inputs = task.curve.settings["at"] == INPUTS
+        return self._inputs(task, model) if is_of_inputs else self._places(task, model)
 
     def _places(self, task: FeatureTask, model: TextModel) -> Found:
         from rankscope.representing.network_features import collect, network_of, widths
@@ -88,11 +84,10 @@ class FeatureEngine(AbstractContextManager["FeatureEngine"]):
         start = time.monotonic()
         at = cast(At, task.curve.settings["at"])
         parameters = task.checkpoint.read().parameters.values() if at != "block" else ()
-        taps = taps_of(network_of(model).module, at, parameters)
-        probe, window = self._probe(
-            model, max(widths(network_of(model), taps, model.device).values())
-        )
-        bits = BITS[self._asked.options.precision]
+        network = network_of(model)
+        taps = taps_of(network.module, at, parameters)
+        probe, window = self._probe(model, max(widths(network, taps, model.device).values()))
+        bits = FORMATS[self._asked.options.precision].significant_bits
         rows, features = [], {}
         for one in collect(model, taps, probe, progress=self._progress(task)):
             rows.append(_row(one, bits))
@@ -117,7 +112,7 @@ class FeatureEngine(AbstractContextManager["FeatureEngine"]):
             raise RankscopeError(f"holds no {wanted} that reads features", reason=NO_PLACE)
         probe, window = self._probe(model, max(one.shape[1] for one in readers))
         rows = list(energies(model, readers, probe, progress=self._progress(task)))
-        bits = BITS[options.precision]
+        bits = FORMATS[options.precision].significant_bits
         return _found(task, probe, rows, start=start, window=window, bits=bits, features={})
 
     def _progress(self, task: FeatureTask) -> Callable[[float], None]:
@@ -141,7 +136,7 @@ class FeatureEngine(AbstractContextManager["FeatureEngine"]):
         if path is None:
             raise ValueError("nothing is stored")
         kept = self._asked.probe.kept
-        rows, features, bits = [], {}, 53
+        rows, features, bits = [], {}, FORMATS["float64"].significant_bits
         for one, its_bits in stored_features(path, kept):
             rows.append(_row(one, its_bits))
             features[one.place] = one.kept

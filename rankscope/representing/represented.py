@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankscope.pipeline.curves import Curve, FoundCurves
-from rankscope.representing.collected import EMBEDDING, FINAL, Place, Side
+from rankscope.representing.collected import Place, Side
 from rankscope.representing.comparison_plans import ComparisonEntry
 from rankscope.representing.feature_files import FeatureFile
 from rankscope.representing.feature_tasks import INPUTS, STORED, Series
@@ -29,7 +29,7 @@ def series_in(table: pd.DataFrame) -> list[tuple[Series, int]]:
     """The series and the step of each row of a table."""
     columns = (table[name] for name in ("run", "text", "features", "at", "step"))
     return [
-        ((run, text, features, kind_of(text, at)), step)
+        ((run, text, features, STORED if text in STORED_TEXTS else Place(0, at).kind), step)
         for run, text, features, at, step in zip(*columns, strict=True)
     ]
 
@@ -37,13 +37,6 @@ def series_in(table: pd.DataFrame) -> list[tuple[Series, int]]:
 def energy_series_in(table: pd.DataFrame) -> list[tuple[Series, int]]:
     """The same for a table of input energies."""
     return series_in(table.assign(at=INPUTS))
-
-
-def kind_of(text: str, at: str) -> str:
-    """The kind of place, of which a call looks into all or none."""
-    if text in STORED_TEXTS:
-        return STORED
-    return "block" if at in (EMBEDDING, FINAL) else at
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def _depending_on(task: FeatureTask, files: Sequence[Path]) -> FeatureTask:
 
 
 def _fingerprint(path: Path) -> str:
-    """Empty for a file that cannot be read, which tells it from what it may be later."""
+    """Empty for a file that cannot be read, which differs from what it may be later."""
     try:
         return fingerprint(path)
     except RankscopeError:

@@ -18,14 +18,13 @@ from rankscope.checkpoints.run import Run
 from rankscope.errors import RankscopeError
 from rankscope.evaluation.benchmark import BenchmarkOptions, benchmarks_of
 from rankscope.evaluation.open_model import OpenOptions
-from rankscope.evaluation.score_files import score_path
 from rankscope.evaluation.score_plans import (
     curve_of,
     model_digest,
     model_files,
     score_key,
 )
-from rankscope.pipeline.curves import Curve
+from rankscope.pipeline.curves import Curve, curve_path
 from rankscope.scoring.document_spans import Cut
 from rankscope.scoring.text_model import TextEncoder
 from tests.evaluation.models import NO_ENCODER, write_own_run
@@ -148,7 +147,7 @@ def test_every_run_task_and_setting_has_its_folder(tmp_path: Path, name: str) ->
         (benchmark,) = benchmarks_of(BenchmarkOptions(text=[text], **settings))
         curve = curve_of(Run(name, tmp_path, ()), benchmark, options)
         folders.add(curve.folder)
-        path = score_path(tmp_path / "out", curve.folder, 7)
+        path = curve_path(tmp_path / "out", curve.folder, 7)
         path.parent.mkdir(parents=True)
         assert path.parent.resolve().is_relative_to(tmp_path / "out" / "scores")
     assert len(folders) == len(SETTINGS)
