@@ -121,7 +121,7 @@ def print_representations(listed: list[dict[str, Any]]) -> None:
 
 
 def _print_energies(listed: list[dict[str, Any]]) -> None:
-    """Print the share of the inputs' energy in the weights' leading directions, at the last step."""
+    """Print the share of inputs' energy in the weights' leading directions, at the last step."""
     if not listed:
         return
     title = "energy of the weights' inputs, minus the mean, in their leading directions: last step"

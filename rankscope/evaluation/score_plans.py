@@ -156,7 +156,7 @@ def curve_of(run: Run, benchmark: Benchmark, options: OpenOptions) -> Curve:
         "precision": options.precision,
         "tokenizer": options.tokenizer,
     }
-    name = f"{safe_name(benchmark.name)}-{digest_of(VERSION, settings)[:8]}"
+    name = f"{safe_name(benchmark.name)}-{digest_of_values(VERSION, settings)[:8]}"
     folder = f"{SCORES_FOLDER}/{run_folder_name(run.name)}/{name}"
     return Curve(run.name, str(run.path.absolute()), benchmark.name, folder, settings)
 
@@ -200,12 +200,12 @@ def model_state(checkpoint: Checkpoint, run: Run, options: OpenOptions) -> Model
 
 def model_digest(files: Iterable[Path], encoder: TextEncoder) -> str:
     """Digest of a model by its files and its tokenizer."""
-    return digest_of(encoder.digest, [fingerprint(path) for path in files])
+    return digest_of_values(encoder.digest, [fingerprint(path) for path in files])
 
 
 def score_key(curve: Curve, model: str) -> str:
     """Digest of all that the scores of a model with this `model_digest` depend on."""
-    return digest_of(VERSION, curve.settings, model)
+    return digest_of_values(VERSION, curve.settings, model)
 
 
 def model_files(checkpoint: Checkpoint) -> list[Path]:
@@ -234,6 +234,6 @@ def _paths(parameter: Parameter) -> Iterable[str]:
         yield from (path for tensor in parameter.adapter.tensors for path in tensor.paths)
 
 
-def digest_of(*values: object) -> str:
+def digest_of_values(*values: object) -> str:
     """Digest of plain values."""
     return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -49,7 +49,7 @@ class Opening:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ModelPlan:
     """What the model holds, and what of it is copied together."""
 
     contents: Contents
@@ -110,7 +110,7 @@ class Closing:
     """Nothing follows: measure what is there, write everything and end."""
 
 
-Message: TypeAlias = "Opening | Plan | Copy | EndOfStep | Anew | Restarted | Closing"
+Message: TypeAlias = "Opening | ModelPlan | Copy | EndOfStep | Anew | Restarted | Closing"
 
 
 @dataclass(frozen=True)

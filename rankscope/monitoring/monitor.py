@@ -21,7 +21,7 @@ from rankscope.durable import require_writable
 from rankscope.errors import RankscopeWarning, WrongSettingError, require_folder
 from rankscope.monitoring.live_model import GRADIENT, adapter_states, live_model
 from rankscope.monitoring.matrix_groups import LIVE_COMPONENTS, Group, Places, groups_of
-from rankscope.monitoring.messages import Anew, Copy, EndOfStep, Opening, Plan, Restarted
+from rankscope.monitoring.messages import Anew, Copy, EndOfStep, ModelPlan, Opening, Restarted
 from rankscope.monitoring.recorder_process import RecorderProcess
 from rankscope.monitoring.sampling_clock import SamplingClock
 from rankscope.monitoring.snapshots import NotAsPlanned, Snapshots
@@ -309,7 +309,7 @@ class Monitor:
         if tuple(adapter_states(self.model)) != self._live.states:
             self._plan()
         if not self._is_sent:
-            recorder.send(Plan(_plain(self._live.contents), self._groups))
+            recorder.send(ModelPlan(_plain(self._live.contents), self._groups))
             self._is_sent = True
         is_start = self._last is None  # where there may be no gradient yet
         if self._last is None:  # a recorder that replaces another does not know of restarts

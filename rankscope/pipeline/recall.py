@@ -23,7 +23,7 @@ from rankscope.pipeline.seen_files import (
     VARIABLES,
     Seen,
     States,
-    digest_of,
+    digest_of_question,
     in_folders,
     seen_in,
     states_of,
@@ -140,7 +140,7 @@ class Recall:
         own = states_of(self.out / name for name in self.stores)
         others = {name: state_of(self.out / name) for name in self.beside}
         about = self.about, paths, variables
-        return digest_of(about, files, beside, own, others, states_of_package())
+        return digest_of_question(about, files, beside, own, others, states_of_package())
 
 
 class CurvePlace(NamedTuple):

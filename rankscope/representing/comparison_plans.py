@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.file_states import FileStates
-from rankscope.evaluation.score_plans import digest_of
+from rankscope.evaluation.score_plans import digest_of_values
 from rankscope.pipeline import execution
 from rankscope.pipeline.engine import Failure
 from rankscope.pipeline.execution import Plan, skip_of_failure
@@ -150,14 +150,16 @@ def _is_same_step(side: Side, other: Side) -> bool:
 
 
 def _compared(comparison: Comparing, side: Side, against: Side) -> Compared:
-    key = digest_of(VERSION, comparison, side.key, against.key, against.curve.run, against.step)
+    key = digest_of_values(
+        VERSION, comparison, side.key, against.key, against.curve.run, against.step
+    )
     return Compared(key, comparison, side, against)
 
 
 def _at_loss(pair: LossPair) -> Compared:
     found = _compared("loss", pair.side, pair.against)
     losses = *pair.losses, pair.source
-    return replace(found, key=digest_of(found.key, losses), losses=losses)
+    return replace(found, key=digest_of_values(found.key, losses), losses=losses)
 
 
 def doubts(compared: Iterable[tuple[Side, ComparisonEntry]]) -> list[Skip]:

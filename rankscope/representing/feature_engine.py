@@ -18,7 +18,7 @@ from rankscope.representations.feature_metrics import measure_features
 from rankscope.representations.feature_sums import BLOCKS
 from rankscope.representing.collected import NO_PLACE, At, Collected, Place
 from rankscope.representing.feature_files import FeatureFile, KeptFeatures, Row
-from rankscope.representing.feature_tasks import INPUTS, Asked, FeatureTask, Found
+from rankscope.representing.feature_tasks import INPUTS, FeatureRequest, FeatureTask, FoundFeatures
 from rankscope.representing.probe_windows import Probe, make_probe, probe_texts
 from rankscope.representing.stored_activations import (
     kept_samples,
@@ -41,7 +41,7 @@ class FeatureEngine(AbstractContextManager["FeatureEngine"]):
         Shows the progress within a checkpoint.
     """
 
-    def __init__(self, asked: Asked, meter: Meter) -> None:
+    def __init__(self, asked: FeatureRequest, meter: Meter) -> None:
         self._asked, self._meter = asked, meter
         self._models = OneModel(asked.options)
         self._probes: dict[tuple[str, int, int], Probe] = {}
@@ -51,7 +51,7 @@ class FeatureEngine(AbstractContextManager["FeatureEngine"]):
 
     def run(
         self, jobs: Iterable[Job[FeatureTask]]
-    ) -> Iterator[tuple[Job[FeatureTask], Found | Failure]]:
+    ) -> Iterator[tuple[Job[FeatureTask], FoundFeatures | Failure]]:
         """Look into every job's checkpoint, in order."""
         for job in jobs:
             try:
@@ -70,14 +70,14 @@ class FeatureEngine(AbstractContextManager["FeatureEngine"]):
         text = self._asked.text
         return text is not None and error.path in {str(path) for path in text.paths}
 
-    def _run(self, task: FeatureTask) -> Found | Failure:
+    def _run(self, task: FeatureTask) -> FoundFeatures | Failure:
         model = self._models.opened(task.checkpoint, task.run, cast(TextEncoder, task.encoder))
         if isinstance(model, Failure):
             return model
         is_of_inputs = task.curve.settings["at"] == INPUTS
         return self._inputs(task, model) if is_of_inputs else self._places(task, model)
 
-    def _places(self, task: FeatureTask, model: TextModel) -> Found:
+    def _places(self, task: FeatureTask, model: TextModel) -> FoundFeatures:
         from rankscope.representing.network_features import collect, network_of, widths
         from rankscope.representing.places import taps_of
 
@@ -94,7 +94,7 @@ class FeatureEngine(AbstractContextManager["FeatureEngine"]):
             features[one.place] = one.kept
         return _found(task, probe, rows, start=start, window=window, bits=bits, features=features)
 
-    def _inputs(self, task: FeatureTask, model: TextModel) -> Found:
+    def _inputs(self, task: FeatureTask, model: TextModel) -> FoundFeatures:
         from rankscope.representing.input_readings import energies
         from rankscope.representing.network_features import network_of
         from rankscope.representing.weight_inputs import readers_of
@@ -130,7 +130,7 @@ class FeatureEngine(AbstractContextManager["FeatureEngine"]):
             self._probes = {key: make_probe(model.encoder, texts, options, tokens, longest)}
         return self._probes[key], longest
 
-    def _stored(self, task: FeatureTask) -> Found:
+    def _stored(self, task: FeatureTask) -> FoundFeatures:
         start = time.monotonic()
         path = task.stored
         if path is None:
@@ -153,7 +153,9 @@ class FeatureEngine(AbstractContextManager["FeatureEngine"]):
             rows=tuple(rows),
             bits=bits,
         )
-        return Found(numbers, KeptFeatures(task.key, bits, blocks.astype(np.int64), features))
+        return FoundFeatures(
+            numbers, KeptFeatures(task.key, bits, blocks.astype(np.int64), features)
+        )
 
 
 def _found(
@@ -165,7 +167,7 @@ def _found(
     window: int,
     bits: int,
     features: Mapping[Place, NDArray[np.float32]],
-) -> Found:
+) -> FoundFeatures:
     """What a probe found in one checkpoint."""
     numbers = FeatureFile(
         key=task.key,
@@ -178,7 +180,7 @@ def _found(
         bits=bits,
     )
     blocks = probe.kept_blocks if features else np.empty(0, np.int64)
-    return Found(numbers, KeptFeatures(task.key, bits, blocks, features))
+    return FoundFeatures(numbers, KeptFeatures(task.key, bits, blocks, features))
 
 
 def _row(one: Collected, bits: int) -> Row:

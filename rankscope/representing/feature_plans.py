@@ -13,12 +13,18 @@ from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.checkpoints.survey import Survey
 from rankscope.durable import safe_name
 from rankscope.errors import RankscopeError
-from rankscope.evaluation.score_plans import digest_of, model_state, score_key
+from rankscope.evaluation.score_plans import digest_of_values, model_state, score_key
 from rankscope.evaluation.text_sets import TextSet
 from rankscope.pipeline.curves import Curve, CurvePlans
 from rankscope.pipeline.execution import Plan, skip_of
 from rankscope.representing.feature_files import VERSION
-from rankscope.representing.feature_tasks import INPUTS, STORED, Asked, FeatureTask, series_of
+from rankscope.representing.feature_tasks import (
+    INPUTS,
+    STORED,
+    FeatureRequest,
+    FeatureTask,
+    series_of,
+)
 from rankscope.representing.stored_activations import activation_files
 from rankscope.representing.weight_histories import with_history
 from rankscope.results.columns import REPRESENTATIONS_FOLDER
@@ -28,7 +34,7 @@ from rankscope.results.run_folders import run_folder_name
 class FeaturePlans(CurvePlans[FeatureTask]):
     """The plans of all runs: one per checkpoint and kind of place."""
 
-    def __init__(self, found: Survey, asked: Asked, *about: object) -> None:
+    def __init__(self, found: Survey, asked: FeatureRequest, *about: object) -> None:
         self._given = asked
         self._data = None if asked.text is None else asked.text.digest()
         paths = [run.path for run in found.runs]
@@ -82,7 +88,7 @@ class FeaturePlans(CurvePlans[FeatureTask]):
             for text, path in activation_files(checkpoint).items():
                 curve = curves.setdefault(text, self._stored_curve(run, text))
                 try:
-                    key = digest_of(VERSION, curve.settings, fingerprint(path))
+                    key = digest_of_values(VERSION, curve.settings, fingerprint(path))
                 except RankscopeError as error:
                     yield Plan(run.name, checkpoint.step, (), (skip_of(error, path),))
                     continue
@@ -119,6 +125,6 @@ class FeaturePlans(CurvePlans[FeatureTask]):
 
 
 def _curve(run: Run, text: str, settings: dict[str, Any]) -> Curve:
-    name = f"{safe_name(text)}-{settings['at']}-{digest_of(VERSION, settings)[:8]}"
+    name = f"{safe_name(text)}-{settings['at']}-{digest_of_values(VERSION, settings)[:8]}"
     folder = f"{REPRESENTATIONS_FOLDER}/{run_folder_name(run.name)}/{name}"
     return Curve(run.name, str(run.path.absolute()), text, folder, settings)

@@ -16,23 +16,23 @@ from rankscope.representing.feature_files import (
     write_features,
     write_kept,
 )
-from rankscope.representing.feature_tasks import INPUTS, FeatureTask, Found
+from rankscope.representing.feature_tasks import INPUTS, FeatureTask, FoundFeatures
 from rankscope.results.vectors import OtherVersionError
 
 
-class FeatureFiles(CurveStore[FeatureTask, Found]):
+class FeatureFiles(CurveStore[FeatureTask, FoundFeatures]):
     """The store: files of numbers, each with a file of kept features."""
 
-    def read(self, path: Path) -> list[Found]:
+    def read(self, path: Path) -> list[FoundFeatures]:
         """The numbers of a file; none where it or its kept features are absent."""
         if not (path.is_file() and kept_path(path).is_file()):
             return []
         try:
-            return [Found(read_features(path))]
+            return [FoundFeatures(read_features(path))]
         except OtherVersionError:
             return []
 
-    def write(self, path: Path, stored: list[Found], new: list[Found]) -> None:
+    def write(self, path: Path, stored: list[FoundFeatures], new: list[FoundFeatures]) -> None:
         """Write what was found in one checkpoint, the kept features before the numbers."""
         for found in new:
             if found.kept is not None:
@@ -40,7 +40,7 @@ class FeatureFiles(CurveStore[FeatureTask, Found]):
                 write_kept(kept_path(path), found.kept)
             write_features(path, found.numbers)
 
-    def fault(self, task: FeatureTask, entry: Found) -> Skip | None:
+    def fault(self, task: FeatureTask, entry: FoundFeatures) -> Skip | None:
         """What kept some places from having numbers; None if all have them."""
         without = [row for row in entry.numbers.rows if row["status"] != "ok"]
         if not without:

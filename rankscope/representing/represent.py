@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankscope.checkpoints.survey import Survey
-from rankscope.evaluation.score_plans import digest_of
+from rankscope.evaluation.score_plans import digest_of_values
 from rankscope.pipeline.call_results import reported, sweep_results
 from rankscope.pipeline.calls import (
     Paths,
@@ -33,12 +33,12 @@ from rankscope.representing.comparison_plans import (
 from rankscope.representing.feature_engine import FeatureEngine
 from rankscope.representing.feature_plans import FeaturePlans
 from rankscope.representing.feature_store import FeatureFiles
-from rankscope.representing.feature_tasks import Asked, FeatureTask, Found
+from rankscope.representing.feature_tasks import FeatureRequest, FeatureTask, FoundFeatures
 from rankscope.representing.loss_pairs import Losses, loss_pairs, losses_of_runs
 from rankscope.representing.represent_question import NOTHING_SEEN, RepresentQuestion
 from rankscope.representing.represent_settings import asked_for, comparisons_of
 from rankscope.representing.representations_folder import write_results
-from rankscope.representing.represented import ComparedSides, Representation, Seen
+from rankscope.representing.represented import CheckpointFeatures, ComparedSides, Representation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -184,7 +184,7 @@ def answer(
 
 def _found(
     met: Survey,
-    asked: Asked,
+    asked: FeatureRequest,
     *,
     compare: Sequence[Comparing],
     out: Path | None,
@@ -194,7 +194,7 @@ def _found(
     losses, state = (
         losses_of_runs(met.runs, out) if out is not None and "loss" in compare else (None, "")
     )
-    plans = FeaturePlans(met, asked, list(compare), *([digest_of(state)] if state else []))
+    plans = FeaturePlans(met, asked, list(compare), *([digest_of_values(state)] if state else []))
     require_steps(plans.count, met.runs)
     sweep_results(out)
     if asked.text is not None:  # a text that is none should not cost the opening of a model
@@ -203,15 +203,15 @@ def _found(
     end = FEATURES_SHARE if compare else 1.0
     meter = Meter(_part(progress, 0.0, end), plans.count)
     with results_folder(out) as folder:
-        fields, seen = carried_out(
+        fields, features = carried_out(
             plans,
-            lambda executed: _seen(executed, FeatureFiles(folder)),
+            lambda executed: _features_of(executed, FeatureFiles(folder)),
             store=FeatureFiles(folder),
             engine=FeatureEngine(asked, meter),
             meter=meter,
             found=met,
         )
-        there = tuple(one for one in seen if one is not None)
+        there = tuple(one for one in features if one is not None)
         more, compared = _compared(
             there,
             compare,
@@ -221,21 +221,23 @@ def _found(
             found=met,
         )
         whole = Representation(
-            **_together(fields, more), **plans.found, seen=there, compared=tuple(compared)
+            **_together(fields, more), **plans.found, features=there, compared=tuple(compared)
         )
         return write_results(folder, whole)
 
 
-def _seen(executed: Executed[FeatureTask, Found], store: FeatureFiles) -> Seen | None:
+def _features_of(
+    executed: Executed[FeatureTask, FoundFeatures], store: FeatureFiles
+) -> CheckpointFeatures | None:
     """The numbers of a plan, if it has any."""
     if not executed.entries:
         return None
     path = store.path(executed.plan)
-    return Seen(executed.plan.tasks[0].curve, executed.entries[0].numbers, path)
+    return CheckpointFeatures(executed.plan.tasks[0].curve, executed.entries[0].numbers, path)
 
 
 def _compared(
-    seen: Sequence[Seen],
+    features: Sequence[CheckpointFeatures],
     compare: Sequence[Comparing],
     *,
     folder: Path,
@@ -244,7 +246,7 @@ def _compared(
     found: Survey,
 ) -> tuple[dict[str, Any], list[ComparedSides]]:
     """Compare what was found; what that skipped, and what is to be said of it."""
-    sides = [one.side for one in seen if not one.is_of_inputs]
+    sides = [one.side for one in features if not one.is_of_inputs]
     pairs, without = ([], []) if losses is None else loss_pairs(sides, losses)
     plans = ComparisonPlans(sides, compare, pairs)
     meter = Meter(progress, plans.count)

@@ -11,13 +11,13 @@ from rankscope.evaluation.text_sets import TextSet, text_sets
 from rankscope.pipeline.choices import Names, names_of, require_name, steps_of
 from rankscope.representing.collected import At, Energy
 from rankscope.representing.comparison_plans import COMPARISONS, Comparing
-from rankscope.representing.feature_tasks import Asked
+from rankscope.representing.feature_tasks import FeatureRequest
 from rankscope.representing.probe_windows import Features, ProbeOptions
 from rankscope.representing.represent_question import RepresentQuestion
 from rankscope.representing.stored_activations import STORED_TEXTS
 
 
-def asked_for(question: RepresentQuestion, *, out: Path | None) -> Asked:
+def asked_for(question: RepresentQuestion, *, out: Path | None) -> FeatureRequest:
     """What every checkpoint is asked for.
 
     Raises
@@ -38,7 +38,7 @@ def asked_for(question: RepresentQuestion, *, out: Path | None) -> Asked:
         raise WrongSettingError("`energy` takes models that read: give `text`")
     options = question.options()
     steps = steps_of(question.steps)
-    return Asked(one, probe, tuple(dict.fromkeys(kinds)), options, steps, energy)
+    return FeatureRequest(one, probe, tuple(dict.fromkeys(kinds)), options, steps, energy)
 
 
 def energy_of(given: Names, *, out: Path | None) -> tuple[Energy, ...]:

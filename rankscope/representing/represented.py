@@ -40,7 +40,7 @@ def energy_series_in(table: pd.DataFrame) -> list[tuple[Series, int]]:
 
 
 @dataclass(frozen=True)
-class Seen:
+class CheckpointFeatures:
     """One checkpoint's numbers, and where what is kept of it is."""
 
     curve: Curve
@@ -66,19 +66,19 @@ class Representation(FoundCurves):
 
     Attributes
     ----------
-    seen
+    features
         The numbers of each checkpoint.
     compared
         The comparisons of each checkpoint.
     """
 
-    seen: tuple[Seen, ...]
+    features: tuple[CheckpointFeatures, ...]
     compared: tuple[ComparedSides, ...]
 
     @property
     def measured(self) -> int:
         """Number of checkpoints with numbers, of whatever kinds of places."""
-        return len({(one.curve.run, one.file.step) for one in self.seen})
+        return len({(one.curve.run, one.file.step) for one in self.features})
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -97,7 +97,7 @@ class Representation(FoundCurves):
     def _rows(self, *, of_inputs: bool) -> list[dict[str, Any]]:
         return [
             {**_place(one.curve, one.file.step), **_probe(one.file), **row}
-            for one in self.seen
+            for one in self.features
             if one.is_of_inputs == of_inputs
             for row in one.file.rows
         ]

@@ -16,7 +16,7 @@ from rankscope.checkpoints.steps import step_in_name
 from rankscope.components.component import Moment
 from rankscope.components.windows import Window
 from rankscope.errors import RankscopeError
-from rankscope.evaluation.score_plans import digest_of, model_files
+from rankscope.evaluation.score_plans import digest_of_values, model_files
 from rankscope.pipeline.execution import skip_of
 from rankscope.representing.collected import Energy
 from rankscope.representing.feature_tasks import FeatureTask
@@ -73,7 +73,7 @@ def _depending_on(task: FeatureTask, files: Sequence[Path]) -> FeatureTask:
     states = tuple((str(path), state_of(path)) for path in files)
     return replace(
         task,
-        key=digest_of(task.key, [_fingerprint(path) for path in files]),
+        key=digest_of_values(task.key, [_fingerprint(path) for path in files]),
         files=tuple(dict((*task.files, *states)).items()),
     )
 

@@ -15,12 +15,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from rankscope.errors import WrongSettingError
+from rankscope.metrics import Values
 from rankscope.statistics.quantities import quantity
-
-Values = NDArray[np.float64]
 
 
 def values_and_errors(rows: pd.DataFrame, column: str) -> tuple[Values, Values]:

@@ -34,7 +34,7 @@ from rankscope.results.measure import Row
 from rankscope.results.step_rows import iter_rows
 from rankscope.watching.kept_rows import (
     IDENTIFYING,
-    digest_of,
+    digest_of_rows,
     iter_table,
     parts_by_step,
     with_kept_rows,
@@ -88,7 +88,7 @@ class Watch:
         done: tuple[tuple[str, FileStates], ...] = ()
         known: dict[tuple[str, int], bytes] = {}
         with suppress(RankscopeError):  # a damaged table is written again
-            known |= {key: digest_of(rows) for key, rows in iter_table(self.out, IDENTIFYING)}
+            known |= {key: digest_of_rows(rows) for key, rows in iter_table(self.out, IDENTIFYING)}
         while True:
             found = self._found()
             ready, are_pending = _complete(found, readiness)
@@ -134,7 +134,7 @@ class Watch:
         parts = () if self.analysis is None else self.analysis.parts
         new = {}
         for key, part in parts_by_step(parts).items():
-            digest = digest_of(part.load().columns.rows(IDENTIFYING))
+            digest = digest_of_rows(part.load().columns.rows(IDENTIFYING))
             if known.get(key) != digest:
                 known[key], new[key] = digest, part
         for at, ((run, step), part) in enumerate(new.items(), start=1):
