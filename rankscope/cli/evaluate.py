@@ -28,7 +28,7 @@ from rankscope.errors import WrongSettingError, plain
 
 if TYPE_CHECKING:
     from rankscope.evaluation.evaluate_question import EvaluateQuestion
-    from rankscope.evaluation.evaluated import Evaluation
+    from rankscope.evaluation.evaluation_folder import Evaluation
 
 
 def evaluate(

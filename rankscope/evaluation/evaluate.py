@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rankscope.evaluation.benchmark import benchmarks_of
 from rankscope.evaluation.evaluate_question import NOTHING_EVALUATED, EvaluateQuestion
-from rankscope.evaluation.evaluated import Evaluation, Scored
-from rankscope.evaluation.evaluation_folder import write_results
+from rankscope.evaluation.evaluation_folder import Evaluation, Scored, write_results
 from rankscope.evaluation.model_engine import ModelEngine
 from rankscope.evaluation.open_model import Device, Precision
 from rankscope.evaluation.score_files import ScoreFile
@@ -166,7 +166,7 @@ def answer(
     question: EvaluateQuestion, *, out: Path | None = None, progress: Progress | None = None
 ) -> Evaluation:
     """Answer a question, scoring the checkpoints that ``out`` has no scores of."""
-    benchmarks, options = question.benchmarks(), question.options()
+    benchmarks, options = benchmarks_of(question), question.options()
     steps = steps_of(question.steps)
     recall = None if out is None else question.recall(out)
     before = None if recall is None else recall.look()

@@ -14,8 +14,6 @@ from rankscope.results.columns import EVALUATION_RECORD, SCORES_FOLDER
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rankscope.evaluation.benchmark import Benchmark
-
 NOTHING_EVALUATED = "no checkpoint could be evaluated"
 
 
@@ -34,31 +32,6 @@ class EvaluateQuestion(ModelQuestion):
     max_documents: int | None = None
     pairs: int | None = None
     leading_space: bool = False
-
-    def benchmarks(self) -> list[Benchmark]:
-        """What every checkpoint is scored on.
-
-        Raises
-        ------
-        WrongSettingError
-            If a setting is wrong, or named data do not exist.
-        RankscopeError
-            If they cannot be read.
-        """
-        from rankscope.evaluation.benchmark import BenchmarkOptions, benchmarks_of
-        from rankscope.scoring.document_spans import Cut
-
-        options = BenchmarkOptions(
-            text=self.text,
-            blimp=self.blimp,
-            held_out=self.held_out,
-            cut=Cut(self.window, self.stride, self.document_perplexity),
-            max_documents=self.max_documents,
-            pairs=self.pairs,
-            leading_space=self.leading_space,
-            agreement=self.agreement,
-        )
-        return benchmarks_of(options)
 
     def recalled(self, out: Path) -> RecalledEvaluation | None:
         """The last answer in ``out``, if it is that of this question and no file has changed."""
@@ -80,7 +53,7 @@ class RecalledEvaluation(RecalledCurves):
 
     @property
     def measured(self) -> int:
-        """As of `rankscope.evaluation.evaluated.Evaluation`."""
+        """As of `rankscope.evaluation.evaluation_folder.Evaluation`."""
         return len(self.planned)
 
     def _stored(self) -> tuple[pd.DataFrame, Iterable[tuple[Any, ...]]]:

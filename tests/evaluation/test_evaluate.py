@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM
 import rankscope as rs
 from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
 from rankscope.evaluation import model_engine, score_plans
+from rankscope.evaluation.benchmark import benchmarks_of
 from rankscope.evaluation.evaluate_question import EvaluateQuestion
 from rankscope.evaluation.libraries import quiet_transformers
 from rankscope.evaluation.score_files import PairScores, ScoreFile, read_scores
@@ -619,7 +620,7 @@ def test_held_out_text_elsewhere_is_looked_at_where_its_digest_is_unknown(
     data = Path(load_config(run / "config.toml").data.source).parent
 
     def folders() -> set[str]:
-        plans = ScorePlans(question.survey(), question.benchmarks(), question.options(), None)
+        plans = ScorePlans(question.survey(), benchmarks_of(question), question.options(), None)
         assert all(plan.tasks for plan in plans)
         return plans.folders
 

@@ -14,8 +14,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from rankscope.checkpoints.contents import Skip
-from rankscope.evaluation.evaluated import Evaluation, Scored
-from rankscope.evaluation.evaluation_folder import write_results
+from rankscope.evaluation.evaluation_folder import Evaluation, Scored, write_results
 from rankscope.evaluation.score_files import (
     PairScores,
     ScoreFile,
