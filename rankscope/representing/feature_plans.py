@@ -34,11 +34,11 @@ from rankscope.results.run_folders import run_folder_name
 class FeaturePlans(CurvePlans[FeatureTask]):
     """The plans of all runs: one per checkpoint and kind of place."""
 
-    def __init__(self, found: Survey, asked: FeatureRequest, *about: object) -> None:
+    def __init__(self, found: Survey, asked: FeatureRequest) -> None:
         self._given = asked
         self._data = None if asked.text is None else asked.text.digest()
         paths = [run.path for run in found.runs]
-        super().__init__(found, asked.steps, VERSION, paths, found.skips, found.notes, *about)
+        super().__init__(found, asked.steps, VERSION, paths, found.skips, found.notes)
 
     @property
     def count(self) -> int:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankscope.checkpoints.survey import Survey
-from rankscope.evaluation.score_plans import digest_of_values
 from rankscope.pipeline.call_results import reported, sweep_results
 from rankscope.pipeline.calls import (
     Paths,
@@ -191,10 +190,8 @@ def _found(
     progress: Progress | None,
 ) -> Representation:
     """Look into the runs that a survey found, and compare what is found."""
-    losses, state = (
-        losses_of_runs(met.runs, out) if out is not None and "loss" in compare else (None, "")
-    )
-    plans = FeaturePlans(met, asked, list(compare), *([digest_of_values(state)] if state else []))
+    losses = losses_of_runs(met.runs, out) if out is not None and "loss" in compare else None
+    plans = FeaturePlans(met, asked)
     require_steps(plans.count, met.runs)
     sweep_results(out)
     if asked.text is not None:  # a text that is none should not cost the opening of a model
