@@ -35,6 +35,11 @@ def state_of(path: str | Path) -> State | None:
     return _state(status)
 
 
+def states_of_files(paths: Iterable[str | Path]) -> FileStates:
+    """Each of these files with its state."""
+    return tuple((str(path), state_of(path)) for path in paths)
+
+
 def states_below(path: Path) -> dict[str, State]:
     """The state of a file, or of every file in a folder and the folders in it.
 

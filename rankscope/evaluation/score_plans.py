@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rankscope.checkpoints.contents import Parameter, Skip
-from rankscope.checkpoints.file_states import FileStates, state_of
+from rankscope.checkpoints.file_states import FileStates, states_of_files
 from rankscope.checkpoints.fingerprint import fingerprint
 from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.checkpoints.survey import Survey
@@ -194,8 +194,7 @@ def model_state(checkpoint: Checkpoint, run: Run, options: OpenOptions) -> Model
         error.path = error.path or str(run.path)
         raise
     files = model_files(checkpoint)
-    states = tuple((str(path), state_of(path)) for path in files)
-    return ModelState(encoder, states, model_digest(files, encoder))
+    return ModelState(encoder, states_of_files(files), model_digest(files, encoder))
 
 
 def model_digest(files: Iterable[Path], encoder: TextEncoder) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rankscope.checkpoints.contents import Skip
-from rankscope.checkpoints.file_states import state_of
+from rankscope.checkpoints.file_states import states_of_files
 from rankscope.checkpoints.fingerprint import fingerprint
 from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.checkpoints.survey import Survey
@@ -92,7 +92,7 @@ class FeaturePlans(CurvePlans[FeatureTask]):
                 except RankscopeError as error:
                     yield Plan(run.name, checkpoint.step, (), (skip_of(error, path),))
                     continue
-                states = ((str(path), state_of(path)),)
+                states = states_of_files([path])
                 self.folders.add(str(path.parent))
                 task = FeatureTask(key, curve, run, checkpoint, states, stored=path)
                 self.planned.add((*series_of(curve), checkpoint.step))

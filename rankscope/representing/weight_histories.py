@@ -9,7 +9,7 @@ from pathlib import Path
 from rankscope.checkpoints.before_merges import merged_before, origins_of
 from rankscope.checkpoints.contents import Skip, restarts_between
 from rankscope.checkpoints.continuity import difference, difference_of_traces, trace_of
-from rankscope.checkpoints.file_states import state_of
+from rankscope.checkpoints.file_states import states_of_files
 from rankscope.checkpoints.fingerprint import fingerprint
 from rankscope.checkpoints.merges import read_merges
 from rankscope.checkpoints.steps import step_in_name
@@ -70,11 +70,10 @@ def _step(path: Path) -> int:
 
 def _depending_on(task: FeatureTask, files: Sequence[Path]) -> FeatureTask:
     """The task with other files that its numbers depend on."""
-    states = tuple((str(path), state_of(path)) for path in files)
     return replace(
         task,
         key=digest_of_values(task.key, [_fingerprint(path) for path in files]),
-        files=tuple(dict((*task.files, *states)).items()),
+        files=tuple(dict((*task.files, *states_of_files(files))).items()),
     )
 
 

@@ -18,8 +18,7 @@ from rankscope.analysis.engines import EngineName, OpenEngine, engine_of
 from rankscope.analysis.plan import count_steps
 from rankscope.analysis.request import Selection, Windows
 from rankscope.checkpoints.discovery import survey
-from rankscope.checkpoints.file_states import FileStates, state_of
-from rankscope.checkpoints.run import Run
+from rankscope.checkpoints.file_states import FileStates, states_of_files
 from rankscope.checkpoints.survey import Survey
 from rankscope.errors import (
     RankscopeError,
@@ -144,7 +143,13 @@ class Watch:
         """The files of everything that can be measured; empty if that is nothing."""
         wanted = [run for run in ready.runs if count_steps(run, self.selection)]
         return tuple(
-            (run.name, (*(file for one in run for file in files_of(one)), *_merges(run)))
+            (
+                run.name,
+                (
+                    *(file for one in run for file in files_of(one)),
+                    *states_of_files(run.merge_files),
+                ),
+            )
             for run in wanted
         )
 
@@ -259,7 +264,3 @@ def _complete(found: Survey, readiness: Readiness) -> tuple[Survey, bool]:
         tuple(one for one in some if is_settled(one.path)) for some in (found.skips, found.notes)
     )
     return replace(found, runs=tuple(runs), skips=skips, notes=notes), bool(pending)
-
-
-def _merges(run: Run) -> FileStates:
-    return tuple((str(path), state_of(path)) for path in run.merge_files)
