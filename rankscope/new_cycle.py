@@ -67,7 +67,7 @@ def restart_warmup(
     [1.0, 1.0, 0.25, 0.5, 1.0, 1.0]
     """
     if every < 1 or length < 0:
-        message = f"`every` is {every} and `length` {length}, and must be at least 1 and 0"
+        message = f"`every` is {every} and `length` {length}: give at least 1 and 0"
         raise WrongSettingError(message)
 
     def multiplier(update: int) -> float:

@@ -91,7 +91,7 @@ def save(model: nn.Module, folder: str | Path, step: int) -> Path:
     require_folder(folder, setting="folder")
     kept = wrapping(wrapped)
     if step < 0:
-        raise WrongSettingError(f"`step` is {step}, and must be at least 0")
+        raise WrongSettingError(f"`step` is {step}; it must be at least 0")
     if kept.merged is not None and step <= kept.merged:
         message = f"`step` is {step}, but the adapters were merged at step {kept.merged}, and a"
         raise WrongSettingError(f"{message} checkpoint precedes the merge: save before you restart")
@@ -156,7 +156,7 @@ def load(model: nn.Module, folder: str | Path, step: int | None = None) -> PeftM
         kept = wrapping(wrapped)
         kept.cycle, kept.restarts, saved = state["cycle"], state["restarts"], int(state["step"])
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        message = f"is not a whole checkpoint of relora.save: {error}"
+        message = f"is not a complete checkpoint of relora.save: {error}"
         raise RankscopeError(message, path=checkpoint) from None
     _fill(wrapped, factors, checkpoint)
     _keep_saved(wrapped, saved)
