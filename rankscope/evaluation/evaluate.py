@@ -166,10 +166,10 @@ def answer(
     question: EvaluateQuestion, *, out: Path | None = None, progress: Progress | None = None
 ) -> Evaluation:
     """Answer a question, scoring the checkpoints that ``out`` has no scores of."""
+    recall = None if out is None else question.recall(out)
+    before = None if recall is None else recall.look()  # before the data are read for their digests
     benchmarks, options = benchmarks_of(question), question.options()
     steps = steps_of(question.steps)
-    recall = None if out is None else question.recall(out)
-    before = None if recall is None else recall.look()
     met = question.survey()
     plans = ScorePlans(met, benchmarks, options, steps)
     require_steps(plans.count, met.runs)

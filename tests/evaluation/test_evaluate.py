@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM
 
 import rankscope as rs
 from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
-from rankscope.evaluation import model_engine, score_plans
+from rankscope.evaluation import evaluate, model_engine, score_plans
 from rankscope.evaluation.benchmark import benchmarks_of
 from rankscope.evaluation.evaluate_question import EvaluateQuestion
 from rankscope.evaluation.libraries import quiet_transformers
@@ -609,6 +609,30 @@ def test_with_nothing_new_only_states_of_files_are_read(
         assert not has_surveyed()
     assert has_surveyed(pairs=3)
     assert has_surveyed()  # another question has been answered since
+
+
+def test_data_that_change_once_their_digest_is_known_are_not_remembered(
+    place: Place, both: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is scored that would notice: all scores are in the store."""
+    both(steps=[6])
+    real = evaluate.benchmarks_of
+
+    def found_and_changed(question: EvaluateQuestion) -> Any:
+        benchmarks = real(question)
+        next(place.pairs.iterdir()).unlink()
+        settle()
+        return benchmarks
+
+    monkeypatch.setattr(evaluate, "benchmarks_of", found_and_changed)
+    monkeypatch.setattr("rankscope.evaluation.benchmark.PairsBenchmark.open", lambda self: None)
+    settle()
+    (place.out / "evaluation.csv").unlink()  # so that it is not recalled at once
+    both(steps=[6])
+    question = EvaluateQuestion(
+        paths=(place.run,), text=(place.text,), blimp=place.pairs, steps=[6]
+    )
+    assert question.recalled(place.out) is None
 
 
 def test_held_out_text_elsewhere_is_looked_at_where_its_digest_is_unknown(
