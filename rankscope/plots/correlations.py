@@ -20,8 +20,6 @@ from rankscope.statistics.quantities import quantity
 from rankscope.statistics.replicates import by_group, runs_over
 from rankscope.statistics.row_choice import distinct, in_order, series_names
 
-Values = NDArray[np.float64]
-
 SPREAD = 0.72
 """Share of a role's height that its dots take up."""
 PALE = 0.45
@@ -205,7 +203,12 @@ def _role_grid(lines: int, columns: int, *, dots: int) -> tuple[Figure, list[lis
 
 
 def _draw_dots(
-    ax: Axes, series: pd.DataFrame, heights: Values, *, style: SeriesStyle, is_pale: bool
+    ax: Axes,
+    series: pd.DataFrame,
+    heights: NDArray[np.float64],
+    *,
+    style: SeriesStyle,
+    is_pale: bool,
 ) -> None:
     alpha = PALE if is_pale else 1.0
     ax.hlines(

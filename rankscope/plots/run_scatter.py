@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import panel_figure
@@ -22,8 +21,6 @@ from rankscope.statistics.quantities import SCORE_QUANTITIES, quantity
 from rankscope.statistics.replicates import are_replicates, by_group
 from rankscope.statistics.row_choice import by_run, chosen_rows, role_titles, series_names
 from rankscope.statistics.run_correlation import run_points
-
-Values = NDArray[np.float64]
 
 OF_RUN, OF_MEAN = 2.2, 6.0
 """Sizes of markers."""
