@@ -74,14 +74,22 @@ def contents_of(
     stages, parted = _weights(tensors, config, options)
     deltas = {**parted.adapters, **(adapters or {})}
     family = options.family or _family(stages[-1].tensors, parted, deltas, config, named=named)
-    weights, near = stages[-1].tensors, Neighbours(stages[-1].tensors)
+    weights = stages[-1].tensors
+    near = Neighbours(weights, family.tells_apart)
     doubtful = unknown_pairs(weights, family, near)
     if doubtful:
         weights = {name: tensor for name, tensor in weights.items() if name not in doubtful}
-        near = Neighbours(weights)
+        near = Neighbours(weights, family.tells_apart)
     slopes = _gradients(gradients or {}, options)
     towers = Towers(config, family)
-    coordinates = Coordinates({**slopes.tensors, **weights}, family, towers, deltas)
+    is_all = not deltas and slopes.tensors.keys() <= weights.keys()
+    coordinates = Coordinates(
+        {**slopes.tensors, **weights},
+        family,
+        towers,
+        deltas,
+        first_alike=near.first_alike if is_all else None,
+    )
     found = parameters_of(
         weights,
         family,

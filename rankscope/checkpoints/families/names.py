@@ -7,6 +7,7 @@ columns.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Literal, get_args
 
 Role = Literal[
@@ -25,6 +26,9 @@ EXPERT = re.compile(r"\.(?!shared)(?:[^.]*_)?experts\.(\d{1,9})(?=\.|$)")
 CROSSING = re.compile(
     r"(^|[._])(cross_?att|enc(oder)?_?dec(oder)?_?att|encoder_att)", re.IGNORECASE
 )
+# How many names differ in numbers alone shows without taking each of them apart.
+ZEROS = bytes.maketrans(b"123456789", b"000000000")
+NUMBERED_WORD = re.compile(rb"[^.0]0|0[^.0]")
 FIRST_NUMBER = re.compile(r"(?:^|\.)\d+(?=\.|$)")
 
 
@@ -37,6 +41,18 @@ def plain_name(name: str) -> str:
         for wrapper in OUTER:
             name = name.removeprefix(wrapper)
     return name
+
+
+def parts_in(names: Collection[str]) -> set[str]:
+    """All parts of these paths, but of those that are plain numbers only some.
+
+    >>> sorted(parts_in(["h.0.w1", "h.1.w2"]) - {"0", "1"})
+    ['h', 'w1', 'w2']
+    """
+    alike = "\n".join(names).encode(errors="surrogatepass").translate(ZEROS).split(b"\n")
+    some = dict(zip(alike, names, strict=False))
+    is_exact = len(alike) == len(names) and not any(map(NUMBERED_WORD.search, some))
+    return {part for name in (some.values() if is_exact else names) for part in name.split(".")}
 
 
 def tower_of(module: str) -> str:

@@ -91,6 +91,11 @@ class TowerFamilies(Family):
         other = self._other(module)
         return super().axes_of(module, count) if other is None else other.axes_of(module, count)
 
+    def tells_apart(self, number: str) -> bool:
+        """Whether a part of one of the tables may fit a number in a path and not another one."""
+        tables = (super(), *self.others.values())
+        return any(table.tells_apart(number) for table in tables)
+
     def _said(self, module: str) -> Said:
         """What the table of its tower says."""
         other = self._other(module)
