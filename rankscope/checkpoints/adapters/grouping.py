@@ -57,8 +57,8 @@ def cells_of(tensors: Mapping[str, Tensor], tables: Sequence[FactorTable]) -> li
     cells: dict[tuple[str, str], Cell] = {}
     written = {with_separator(end): end for end in ends}
     tails = tuple(written)
-    last_parts = tuple({tail.rpartition(".")[2] for tail in tails})
-    if not any(part.endswith(last_parts) for part in parts_in(tensors)):
+    last = tuple({tail.rpartition(".")[2] for tail in tails})
+    if not any(map(str.isdigit, last)) and not any(p.endswith(last) for p in parts_in(tensors)):
         return []
     for name, tensor in tensors.items():
         found = _placed(name, written, tails)

@@ -26,9 +26,8 @@ EXPERT = re.compile(r"\.(?!shared)(?:[^.]*_)?experts\.(\d{1,9})(?=\.|$)")
 CROSSING = re.compile(
     r"(^|[._])(cross_?att|enc(oder)?_?dec(oder)?_?att|encoder_att)", re.IGNORECASE
 )
-# How many names differ in numbers alone shows without taking each of them apart.
-ZEROS = bytes.maketrans(b"123456789", b"000000000")
-NUMBERED_WORD = re.compile(rb"[^.0]0|0[^.0]")
+DIGITS = dict.fromkeys(map(ord, "123456789"), "0")
+NUMBERED_WORD = re.compile(r"[^.0]0|0[^.0]")
 FIRST_NUMBER = re.compile(r"(?:^|\.)\d+(?=\.|$)")
 
 
@@ -43,16 +42,34 @@ def plain_name(name: str) -> str:
     return name
 
 
+def alike_in_digits(names: Collection[str]) -> dict[str, list[str]]:
+    """Names that differ in digits alone, by what they have in common.
+
+    >>> alike_in_digits(["h.0.w1", "h.1.w1", "head"])
+    {'h.0.w0': ['h.0.w1', 'h.1.w1'], 'head': ['head']}
+    """
+    alike = "\n".join(names).translate(DIGITS).split("\n")
+    if len(alike) != len(names):  # a name has two lines
+        alike = [name.translate(DIGITS) for name in names]
+    groups: dict[str, list[str]] = {}
+    for common, name in zip(alike, names, strict=True):
+        groups.setdefault(common, []).append(name)
+    return groups
+
+
 def parts_in(names: Collection[str]) -> set[str]:
     """All parts of these paths, but of those that are plain numbers only some.
 
     >>> sorted(parts_in(["h.0.w1", "h.1.w2"]) - {"0", "1"})
     ['h', 'w1', 'w2']
     """
-    alike = "\n".join(names).encode(errors="surrogatepass").translate(ZEROS).split(b"\n")
-    some = dict(zip(alike, names, strict=False))
-    is_exact = len(alike) == len(names) and not any(map(NUMBERED_WORD.search, some))
-    return {part for name in (some.values() if is_exact else names) for part in name.split(".")}
+    groups = alike_in_digits(names)
+    some = (
+        name
+        for common, group in groups.items()
+        for name in (group if NUMBERED_WORD.search(common) else group[:1])
+    )
+    return {part for name in some for part in name.split(".")}
 
 
 def tower_of(module: str) -> str:

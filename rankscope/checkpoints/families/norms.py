@@ -62,11 +62,13 @@ def with_norms(
         Their neighbours, if they are known.
     """
     near = near or Neighbours(tensors)
-    maps = _maps([*parameters.values()])
-    queries = {_parent(one): one for one in parameters.values() if one.role in ("q", "q_b")}
     found = dict(parameters)
     known = *family.norms, *known_norms()
-    for name, one in parameters.items():
+    roles = {"o", *CALLED, *(role for table in known for role in table.beside)}
+    concerned = {name: one for name, one in parameters.items() if one.role in roles}
+    maps = _maps([*parameters.values()]) if concerned else set()
+    queries = {_parent(one): one for one in concerned.values() if one.role in ("q", "q_b")}
+    for name, one in concerned.items():
         of_role = [table for table in known if one.role in table.beside]
         model_types, config = towers.model_of(one.module) if of_role else ((), {})
         tables = (table for table in of_role if table.applies(one.role, model_types, config))
