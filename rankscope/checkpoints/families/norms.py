@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from math import prod
 
 from rankscope.checkpoints.contents import GainedNorm, Parameter, UnknownNorm
@@ -79,7 +78,7 @@ def with_norms(
             norm = _unknown(one, maps, module, near) or norm
         if one.role == "o" and not isinstance(norm, UnknownNorm):
             norm = _gate_in(queries.get(_parent(one))) or norm
-        found[name] = one if norm is None else replace(one, norm=norm)
+        found[name] = one if norm is None else one._replace(norm=norm)
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from rankscope.checkpoints.account import Classed, Rest
@@ -140,7 +140,7 @@ def parameters_of(
         _add(found, family, whole, held=None, adapter=adapter)
     for name, (module, factor) in (factors or {}).items():
         parameter = coordinates.parameter(module)
-        found.parameters[name] = replace(parameter, name=name, tensor=factor, is_factor=True)
+        found.parameters[name] = parameter._replace(name=name, tensor=factor, is_factor=True)
     return found
 
 
@@ -224,12 +224,12 @@ def _add(
     """Add every matrix of a tensor, or an adapter without a tensor, to the parameters."""
     if held is not None and family.fused_in(whole.module) is None:
         heads = heads_of_axes(held[0].shape, held[1])
-        whole = whole if heads is None else replace(whole, heads=heads)
+        whole = whole if heads is None else whole._replace(heads=heads)
     matrices = (whole,) if held is None else tuple(_iter_matrices(whole, *held, family))
     if adapter is not None:
         if held is not None and _is_misfit(matrices, whole.name, adapter, held[0], found=found):
             return
-        matrices = tuple(replace(one, adapter=adapter) for one in matrices)
+        matrices = tuple(one._replace(adapter=adapter) for one in matrices)
     for one in matrices:
         is_part = held is not None and "part" in held[1]
         for piece in (one,) if is_part else parts_of_fused(one, family):
@@ -248,8 +248,7 @@ def _iter_matrices(
         indices = dict(matrix.indices)
         part = indices.pop("part", None)
         labels = [*indices.values(), *(roles[part : part + 1] if part is not None else ())]
-        yield replace(
-            whole,
+        yield whole._replace(
             name=whole.name + "".join(f"[{label}]" for label in labels),
             layer=indices.get("layer", whole.layer),
             role=whole.role if part is None else roles[part],
