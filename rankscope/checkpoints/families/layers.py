@@ -15,6 +15,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
+from rankscope.checkpoints.families.names import alike_in_digits
 from rankscope.checkpoints.families.path_numbers import (
     FEW,
     Count,
@@ -40,10 +41,13 @@ class Layers:
 
     def __init__(self, modules: Iterable[str]) -> None:
         self._counts: dict[str, Count] = {}
-        self._parts = {module: counted_part(module) for module in modules}
+        self._parts: dict[str, str] = {}
         within: dict[str, list[str]] = {}
-        for module, part in self._parts.items():
-            within.setdefault(part, []).append(module)
+        for common, alike in alike_in_digits([*modules]).items():
+            end = len(counted_part(common))
+            for module in alike:
+                part = self._parts[module] = module[:end]
+                within.setdefault(part, []).append(module)
         self._numbers = {part: numbers_in(part) for part in within}
         for part, inner in within.items():
             for number in self._numbers[part]:

@@ -43,16 +43,13 @@ def plain_name(name: str) -> str:
 
 
 def alike_in_digits(names: Collection[str]) -> dict[str, list[str]]:
-    """Names that differ in digits alone, by what they have in common.
+    """Names that differ in digits alone, by what they have in common, which is as long.
 
     >>> alike_in_digits(["h.0.w1", "h.1.w1", "head"])
     {'h.0.w0': ['h.0.w1', 'h.1.w1'], 'head': ['head']}
     """
-    alike = "\n".join(names).translate(DIGITS).split("\n")
-    if len(alike) != len(names):  # a name has two lines
-        alike = [name.translate(DIGITS) for name in names]
     groups: dict[str, list[str]] = {}
-    for common, name in zip(alike, names, strict=True):
+    for common, name in zip(_without_digits(names), names, strict=True):
         groups.setdefault(common, []).append(name)
     return groups
 
@@ -63,13 +60,24 @@ def parts_in(names: Collection[str]) -> set[str]:
     >>> sorted(parts_in(["h.0.w1", "h.1.w2"]) - {"0", "1"})
     ['h', 'w1', 'w2']
     """
-    groups = alike_in_digits(names)
-    some = (
-        name
-        for common, group in groups.items()
-        for name in (group if NUMBERED_WORD.search(common) else group[:1])
-    )
-    return {part for name in some for part in name.split(".")}
+    common = _without_digits(names)
+    one_of_each = dict(zip(common, names, strict=True))
+    apart = {one for one in one_of_each if NUMBERED_WORD.search(one)}
+    others = (name for one, name in zip(common, names, strict=True) if one in apart)
+    return {
+        part
+        for some in (one_of_each.values(), others if apart else ())
+        for name in some
+        for part in name.split(".")
+    }
+
+
+def _without_digits(names: Collection[str]) -> list[str]:
+    """Each name with all of its digits alike; taking them from one text is far faster."""
+    alike = "\n".join(names).translate(DIGITS).split("\n")
+    if len(alike) == len(names):
+        return alike
+    return [name.translate(DIGITS) for name in names]  # there are none, or one has two lines
 
 
 def tower_of(module: str) -> str:

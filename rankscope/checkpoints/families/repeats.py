@@ -40,18 +40,21 @@ def first_alike(
     {'layers.0.q': 'layers.0.q', 'layers.0.k': 'layers.0.k', 'layers.1.q': 'layers.0.q', \
 'layers.1.k': 'layers.0.k', 'layers.2.q': 'layers.2.q', 'layers.2.k': 'layers.2.k'}
     """
-    names: dict[str, list[str]] = {}
-    inner: dict[str, list[tuple[str, Hashable]]] = {}
+    blocks: dict[str, tuple[list[str], list[tuple[str, Hashable]]]] = {}
+    block, start = "", ""
     for name, known in held.items():
-        block = block_of(name)
-        names.setdefault(block, []).append(name)
-        inner.setdefault(block, []).append((name[len(block) :], known))
+        if not block or not name.startswith(start):  # one after the other is of the same block
+            block = block_of(name)
+            start = f"{block}."
+        names, inner = blocks.setdefault(block, ([], []))
+        names.append(name)
+        inner.append((name[len(block) :], known))
     firsts: dict[tuple[str, Hashable], str] = {}
     found: dict[str, str] = {}
-    for block, within in inner.items():
+    for block, (names, inner) in blocks.items():
         path, _, number = block.rpartition(".")
-        is_map = any(rest in OF_A_MAP for rest, _ in within)
+        is_map = any(rest in OF_A_MAP for rest, _ in inner)
         is_apart = not block or is_map or told_apart(number)
-        first = block if is_apart else firsts.setdefault((path, tuple(within)), block)
-        found |= zip(names[block], names[first], strict=True)
+        first = block if is_apart else firsts.setdefault((path, tuple(inner)), block)
+        found |= zip(names, blocks[first][0], strict=True)
     return found
