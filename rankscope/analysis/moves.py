@@ -124,8 +124,9 @@ class Moves:
 
     @property
     def series(self) -> dict[tuple[str, str, str], list[PerSeries]]:
-        """The series of the matrices of each component, run and window."""
-        return {key: group.series for key, group in self._groups.items()}
+        """The series of the matrices of each component, run and window of several steps."""
+        several = {key: group for key, group in self._groups.items() if len(group.steps) > 1}
+        return {key: group.series for key, group in several.items()}
 
     def in_words(self, units: Mapping[str, str]) -> list[str]:
         """A sentence for the weights and the updates of each run in which matrices left their band.
