@@ -45,6 +45,8 @@ def plain_name(name: str) -> str:
 def alike_in_digits(names: Collection[str]) -> dict[str, list[str]]:
     """Names that differ in digits alone, by what they have in common, which is as long.
 
+    Examples
+    --------
     >>> alike_in_digits(["h.0.w1", "h.1.w1", "head"])
     {'h.0.w0': ['h.0.w1', 'h.1.w1'], 'head': ['head']}
     """
@@ -57,6 +59,8 @@ def alike_in_digits(names: Collection[str]) -> dict[str, list[str]]:
 def parts_in(names: Collection[str]) -> set[str]:
     """All parts of these paths, but of those that are plain numbers only some.
 
+    Examples
+    --------
     >>> sorted(parts_in(["h.0.w1", "h.1.w2"]) - {"0", "1"})
     ['h', 'w1', 'w2']
     """
