@@ -58,7 +58,7 @@ CASES: dict[str, Shapes] = {
     ),
     "convolutions behind one another": {
         f"stages.{i}.conv.weight": shape
-        for i, shape in enumerate([(16, 3, 3, 3), (16, 1, 3, 3), (16, 1, 3, 3), (16, 16, 1, 1)])
+        for i, shape in enumerate([(16, 1, 3, 3), (16, 16, 3, 3), (16, 1, 3, 3)])
     },
     "numbers in the table of a family": {
         f"features.{stage}.{block}.mlp.{i}.weight": (8, 8)
@@ -169,7 +169,7 @@ def test_a_table_for_some_numbers_tells_all_apart() -> None:
 def test_no_part_with_a_letter_is_overlooked(seed: int) -> None:
     rng = np.random.default_rng(seed)
     words = ["h", "w1", "w2", "lora_A", "0", "17", "3", "a\nb", "é1", "x٣"]
-    names = {".".join(rng.choice(words[: 7 + seed % 4], size=4)) for _ in range(30)}
+    names = {".".join(rng.choice(words[: 7 + seed % 4], size=2)) for _ in range(5)}
     every = {part for name in names for part in name.split(".")}
     found = parts_in(names)
     assert {part for part in every if not part.isdecimal()} <= found <= every
