@@ -170,6 +170,7 @@ def test_no_part_with_a_letter_is_overlooked(seed: int) -> None:
     rng = np.random.default_rng(seed)
     words = ["h", "w1", "w2", "lora_A", "0", "17", "3", "a\nb", "é1", "x٣"]
     names = {".".join(rng.choice(words[: 7 + seed % 4], size=2)) for _ in range(5)}
+    names |= {"h.w1", "h.w2"}
     every = {part for name in names for part in name.split(".")}
     found = parts_in(names)
     assert {part for part in every if not part.isdecimal()} <= found <= every
