@@ -124,9 +124,8 @@ class Moves:
 
     @property
     def series(self) -> dict[tuple[str, str, str], list[PerSeries]]:
-        """The series of the matrices of each component, run and window of several steps."""
-        several = {key: group for key, group in self._groups.items() if len(group.steps) > 1}
-        return {key: group.series for key, group in several.items()}
+        """The series of the matrices of each component, run and window."""
+        return {key: group.series for key, group in self._groups.items()}
 
     def in_words(self, units: Mapping[str, str]) -> list[str]:
         """A sentence for the weights and the updates of each run in which matrices left their band.
@@ -134,11 +133,12 @@ class Moves:
         Weights whose PER fell always have one. A run without weights has one for its adapters.
         """
         sentences = []
-        for (component, run, window), family in self.series.items():
-            if component == ("adapter" if run in self._with_weights else "update"):
+        for (component, run, window), group in self._groups.items():
+            is_told_elsewhere = component == ("adapter" if run in self._with_weights else "update")
+            if is_told_elsewhere or len(group.steps) < 2:  # a single step has no move
                 continue
             subject = f"{run}: PER of {component}s{WINDOWS[window]}"
-            sentence = _sentence(_moved(family), subject, units.get(run, "step"))
+            sentence = _sentence(_moved(group.series), subject, units.get(run, "step"))
             sentences += [sentence] if sentence else []
         return sentences
 
