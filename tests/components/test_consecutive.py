@@ -1,6 +1,6 @@
 """Successive changes of weights with adapters: their cosine, and what rounding adds to it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
