@@ -101,8 +101,8 @@ class TowerFamilies(Family):
 
     def tells_apart(self, number: str) -> bool:
         """Whether a part of one of the tables may fit a number in a path and not another one."""
-        tables = (super(), *self.others.values())
-        return any(table.tells_apart(number) for table in tables)
+        others = any(table.tells_apart(number) for table in self.others.values())
+        return super().tells_apart(number) or others
 
     def _said(self, module: str) -> Said:
         """What the table of its tower says."""
