@@ -11,8 +11,10 @@ import pytest
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.families import neighbours
+from rankscope.checkpoints.families.family import Family
 from rankscope.checkpoints.families.family_files import families
 from rankscope.checkpoints.families.names import alike_in_digits, parts_in
+from rankscope.checkpoints.families.recognition import TowerFamilies
 from rankscope.checkpoints.families.repeats import first_alike
 from rankscope.checkpoints.options import DEFAULT
 from rankscope.checkpoints.tensors import StoredTensor
@@ -163,6 +165,10 @@ def test_a_table_for_some_numbers_tells_all_apart() -> None:
     assert replace(plain, roles={"net.7.up": "up"}).tells_apart("7")
     assert replace(plain, axes={"net.7.up": ("out", "in")}).tells_apart("7")
     assert replace(plain, roles={"net.1*.up": "up"}).tells_apart("7")
+    stated = {one.name: getattr(plain, one.name) for one in fields(Family)}
+    with_tower = TowerFamilies(**stated, others={"eyes": replace(plain, roles={"7.up": "up"})})
+    assert with_tower.tells_apart("7")
+    assert not with_tower.tells_apart("6")
 
 
 @pytest.mark.parametrize("seed", range(20))
