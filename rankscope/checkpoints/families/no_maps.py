@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
+from rankscope.checkpoints.families.convolutions import POSITIONAL
 from rankscope.checkpoints.families.neighbours import Neighbours, is_weight, own_part, words
 from rankscope.checkpoints.tensors import FLOATS, Tensor
 
 Shape = tuple[int, ...]
 
-POSITIONAL = {"pos", "position", "positions", "positional"}
 PLACES = POSITIONAL | {"rel", "relative", "type", "segment", "seg", "level"}
 TABLES = {
     *("emb", "embed", "embeds", "embedding", "embeddings", "enc", "encoding", "encodings"),
