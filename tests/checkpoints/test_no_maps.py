@@ -313,7 +313,7 @@ CONV = "features.{}.weight"
           "s.0.pool.0.conv.weight": (128, 96, 1, 1)}, set()),
         ({"b.0.one.weight": (64, 32, 1, 1), "b.0.three.weight": (64, 32, 3, 3),
           "b.0.next.weight": (64, 64, 3, 3)}, set()),
-        ({"conv1.weight": (64, 16, 3), "conv2.weight": (64, 64, 3), "table.weight": (9, 64)}, set()),
+        ({"conv1.weight": (64, 16, 3), "conv2.weight": (64, 64, 3), "w": (9, 64)}, set()),
         # One kernel per head or per channel in an attention, also if no map has as many rows.
         ({"layer.0.attention.self.query.weight": (64, 64),
           "layer.0.attention.self.conv.weight": (4, 1, 65, 1)},
