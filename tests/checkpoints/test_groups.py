@@ -42,6 +42,7 @@ def blocks_of(contents: Contents, name: str) -> list[NDArray[Any]]:
         ("encoder.layers.0.attention.query.weight", (16, 4, 1), 4, SQUEEZE),
         ("encoder.layers.0.output.conv1d.weight", (16, 12, 1), 2, SQUEEZE),
         ("char_a3_module.tokenLearner.0.weight", (16, 2, 1, 1), 8, {"model_type": "mgp-str"}),
+        ("bpe_a3_module.feat.weight", (16, 2, 1, 1), 8, {"model_type": "mgp-str"}),
         ("decoder.upsample.conv.weight", (16, 4, 3), 4, {"upsample_groups": 4}),
     ],
 )
@@ -93,8 +94,10 @@ def test_one_group_is_one_matrix_and_a_name_alone_is_no_sign(tmp_path: Path) -> 
     contents = saved(tmp_path, {value: (16, 16, 1)}, SQUEEZE)[1]
     assert contents.parameters[value].role == "v" and contents.parameters[value].shape == (16, 16)
     query = "encoder.layer.0.attention.query.weight"
-    plain = saved(tmp_path, {query: (16, 16)}, {"model_type": "bert"})[1]
-    assert plain.parameters[query].shape == (16, 16)
+    feat = "char_a3_module.feat.weight"
+    shapes = {query: (16, 16), feat: (16, 2, 1, 1)}
+    plain = saved(tmp_path, shapes, {"model_type": "bert"})[1]
+    assert plain.parameters[query].shape == (16, 16) and plain.parameters[feat].shape == (16, 2)
 
 
 def test_rows_that_do_not_make_so_many_groups_are_not_measured(tmp_path: Path) -> None:

@@ -72,8 +72,12 @@ def matrices_of_groups(tensor: Tensor, groups: int) -> Iterator[NumberedMatrix]:
 def _tables() -> tuple[GroupTable, ...]:
     text = (resources.files("rankscope.checkpoints.families") / "groups.toml").read_text("utf-8")
     entries: list[Mapping[str, Any]] = tomllib.loads(text)["groups"]
-    lists = ("modules", "model_types")
     return tuple(
-        GroupTable(**{key: tuple(v) if key in lists else v for key, v in entry.items()})
+        GroupTable(
+            tuple(entry["modules"]),
+            entry=entry.get("entry", ""),
+            number=entry.get("number", 0),
+            model_types=tuple(entry.get("model_types", ())),
+        )
         for entry in entries
     )
