@@ -180,9 +180,10 @@ def _stated(config: Mapping[str, Any], family: Family, stack: str = "") -> Heads
 
 def _latent(config: Mapping[str, Any]) -> LatentHeads | None:
     """Heads of latent attention: they share one factor of keys and values."""
-    names = ("num_attention_heads", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
-    sizes = [size for size in map(config.get, names) if type(size) is int and size > 0]
-    if len(sizes) < len(names):
+    names = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+    counts = [config[name] for name in NAMES["heads"] if name in config][:1]
+    sizes = [n for n in (*counts, *map(config.get, names)) if type(n) is int and n > 0]
+    if len(sizes) <= len(names):
         return None
     count, plain, rotary, value_size = sizes
     return LatentHeads(count, count, plain + rotary, value_size, rotary)
