@@ -142,3 +142,36 @@ def test_exaone_has_its_gate_before_its_up(tmp_path: Path) -> None:
     assert contents.family == "exaone"
     roles = [one.role for one in sorted(contents.parameters.values(), key=lambda one: one.name)]
     assert roles == ["k", "o", "q", "v", "gate", "up", "down"]
+
+
+def test_two_maps_in_a_sequence_are_one_matrix(tmp_path: Path) -> None:
+    """The gates of Flash Linear Attention; a gate of one map is a matrix as well."""
+    attention = "model.layers.0.attn"
+    own = {"gk_proj.0.weight": (4, 32), "gk_proj.1.weight": (20, 4), "gk_proj.1.bias": (20,)}
+    shapes = {f"{attention}.{name}": shape for name, shape in own.items()}
+    shapes[f"{attention}.g_proj.weight"] = MATRIX
+    tensors, contents = saved(tmp_path, shapes)
+    assert not contents.skips
+    made, plain = sorted(contents.parameters.values(), key=lambda one: one.name, reverse=True)
+    assert (made.name, plain.name) == (f"{attention}.gk_proj.weight", f"{attention}.g_proj.weight")
+    product = tensors[f"{attention}.gk_proj.1.weight"] @ tensors[f"{attention}.gk_proj.0.weight"]
+    assert made.tensor is not None and made.tensor.read() == pytest.approx(product, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "role"),
+    [
+        ("backbone.embeddings", 40, "embed"),
+        ("codec_embedding.3", 40, "embed"),
+        ("input_embeds_layer", 40, "embed"),
+        ("embeddings", 39, "other"),
+        ("value_embeddings", 40, "other"),
+        ("classifier", 40, "other"),
+    ],
+)
+def test_a_table_of_all_tokens_is_an_embedding(
+    name: str, rows: int, role: str, tmp_path: Path
+) -> None:
+    config = {"model_type": "unheard-of", "vocab_size": 40}
+    contents = saved(tmp_path, {f"{name}.weight": (rows, WIDTH)}, config)[1]
+    assert [one.role for one in contents.parameters.values()] == [role]

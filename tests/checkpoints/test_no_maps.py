@@ -365,6 +365,18 @@ def test_what_a_head_of_rwkv_adds_for_the_token_itself_is_not_a_map() -> None:
     assert read({name: (4, 8)}, family=read_family("rwkv")).left_out == (name,)
 
 
+def test_knots_and_gains_of_splines_are_not_maps() -> None:
+    """The layers of efficient-kan and pykan; a grid without splines may be anything."""
+    kan = {"l.grid": (16, 12), "l.base_weight": (8, 16), "l.spline_weight": (8, 16, 9),
+           "l.spline_scaler": (8, 16)}  # fmt: skip
+    contents = read(kan)
+    assert contents.left_out == ("l.grid", "l.spline_scaler")
+    assert set(contents.parameters) == {"l.base_weight", FC}
+    pykan = {"a.grid": (16, 12), "a.coef": (16, 8, 9), "a.mask": (16, 8), "a.scale_sp": (16, 8)}
+    assert read(pykan).left_out == ("a.grid", "a.mask", "a.scale_sp")
+    assert "l.grid" in read({"l.grid": (16, 12), "l.base_weight": (8, 16)}).parameters
+
+
 def test_a_query_beside_a_key_is_a_map_and_so_is_a_skip_that_is_no_state_space() -> None:
     tensors = {"attn.query": (32, 32), "attn.key": (32, 32), "other.D": (2, 32)}
     assert set(read(tensors).parameters) == {*tensors, FC}
