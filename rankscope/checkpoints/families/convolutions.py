@@ -15,6 +15,7 @@ COLOURS = 3
 POSITIONAL = {"pos", "position", "positions", "positional"}
 # In the names of convolutions with one input per kernel that are no first layers.
 CHANNELWISE = {"depthwise", "dw", "dwconv", "dws", "attn", "attention", "cpe", *POSITIONAL}
+MANY = 512  # no block has as many tensors
 MOST = 8  # how many numbers before that of a convolution are looked at
 SINGLE, GROUPED = "a separate kernel for each channel", "separate kernels for groups of channels"
 
@@ -173,6 +174,8 @@ def _block_of(name: str, near: Neighbours) -> tuple[str, dict[str, Shape], set[i
     ends = [i + 1 for i, part in enumerate(parts) if part.isdigit()]
     for end in (*reversed(ends), len(parts) - 1):
         block = ".".join(parts[:end])
+        if near.count_within(block) > MANY:
+            break
         others = {
             other: one.shape
             for other, one in near.within(block)
