@@ -308,6 +308,8 @@ CONV = "features.{}.weight"
         ({"s.0.conv1_1x1.conv.weight": (64, 24, 1, 1), "s.0.conv2_kxk.conv.weight": (64, 32, 3, 3),
           "s.0.conv3_1x1.conv.weight": (256, 64, 1, 1), "s.0.se.fc.weight": (8, 64, 1, 1),
           "s.0.shortcut.conv.weight": (256, 24, 1, 1)}, {"s.0.conv2_kxk.conv.weight"}),
+        ({"s1.b1.conv1.conv.weight": (32, 64, 1, 1), "s1.b1.conv2.conv.weight": (32, 2, 3, 3),
+          "s1.b1.conv3.conv.weight": (64, 32, 1, 1)}, {"s1.b1.conv2.conv.weight"}),
         # Not the first of a list, and not one that is given what is before its block.
         ({"s.0.layers.0.conv.weight": (32, 64, 3, 3), "s.0.layers.1.conv.weight": (32, 32, 3, 3),
           "s.0.pool.0.conv.weight": (128, 96, 1, 1)}, set()),
@@ -325,7 +327,7 @@ CONV = "features.{}.weight"
           "tail.conv2.weight": (3, 16, 3, 3)}, set()),
     ],
     ids=["list", "words", "stage", "stem", "separable", "ResNet", "SRCNN", "ensemble", "text",
-         "sound", "ResNeXt", "wav2vec 2", "grouped", "omniASR", "SE-ResNeXt", "HGNet", "Inception",
+         "sound", "ResNeXt", "wav2vec 2", "grouped", "omniASR", "SE-ResNeXt", "RegNet", "HGNet", "Inception",
          "Whisper", "Nyströmformer", "CoaT", "gate", "shuffle"],
 )  # fmt: skip
 def test_channels_with_kernels_of_their_own_are_not_mixed_by_a_matrix(

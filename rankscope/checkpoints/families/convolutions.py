@@ -163,7 +163,7 @@ def _takes_a_fraction(name: str, shape: Shape, near: Neighbours) -> bool:
 
 
 def _block_of(name: str, near: Neighbours) -> tuple[str, dict[str, Shape], set[int]]:
-    """The innermost part of a model with a number, or with a name, that has a map beside this one.
+    """The innermost part of a model, called by a number or not, that has a map beside this one.
 
     Returns
     -------
@@ -171,7 +171,7 @@ def _block_of(name: str, near: Neighbours) -> tuple[str, dict[str, Shape], set[i
     """
     module = name.rpartition(".")[0]
     parts = module.split(".")
-    ends = [i + 1 for i, part in enumerate(parts) if part.isdigit()]
+    ends = [i + 1 for i, part in enumerate(parts) if part[-1:].isdigit()]
     for end in (*reversed(ends), len(parts) - 1):
         block = ".".join(parts[:end])
         if near.count_within(block) > MANY:
