@@ -327,8 +327,8 @@ CONV = "features.{}.weight"
           "tail.conv2.weight": (3, 16, 3, 3)}, set()),
     ],
     ids=["list", "words", "stage", "stem", "separable", "ResNet", "SRCNN", "ensemble", "text",
-         "sound", "ResNeXt", "wav2vec 2", "grouped", "omniASR", "SE-ResNeXt", "RegNet", "HGNet", "Inception",
-         "Whisper", "Nyströmformer", "CoaT", "gate", "shuffle"],
+         "sound", "ResNeXt", "wav2vec 2", "grouped", "omniASR", "SE-ResNeXt", "RegNet", "HGNet",
+         "Inception", "Whisper", "Nyströmformer", "CoaT", "gate", "shuffle"],
 )  # fmt: skip
 def test_channels_with_kernels_of_their_own_are_not_mixed_by_a_matrix(
     tensors: dict[str, tuple[int, ...]], left: set[str]
