@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
 
 from rankscope.checkpoints.families.axes import NumberedMatrix
 from rankscope.checkpoints.families.family import ends_with
@@ -53,7 +52,8 @@ def groups_of(module: str, towers: Towers | None) -> int:
     """Into how many groups the outputs of a module are divided; 0 if nothing states it."""
     if towers is None:
         return 0
-    found = (table.groups_of(module, towers) for table in _tables())
+    tables = _tables().get(module.rpartition(".")[2], ())
+    found = (table.groups_of(module, towers) for table in tables)
     return next((number for number in found if number), 0)
 
 
@@ -69,15 +69,17 @@ def matrices_of_groups(tensor: Tensor, groups: int) -> Iterator[NumberedMatrix]:
 
 
 @cache
-def _tables() -> tuple[GroupTable, ...]:
+def _tables() -> Mapping[str, list[GroupTable]]:
+    """The tables by the last parts of their modules, which few modules of a model share."""
     text = (resources.files("rankscope.checkpoints.families") / "groups.toml").read_text("utf-8")
-    entries: list[Mapping[str, Any]] = tomllib.loads(text)["groups"]
-    return tuple(
-        GroupTable(
+    found: dict[str, list[GroupTable]] = {}
+    for entry in tomllib.loads(text)["groups"]:
+        table = GroupTable(
             tuple(entry["modules"]),
             entry=entry.get("entry", ""),
             number=entry.get("number", 0),
             model_types=tuple(entry.get("model_types", ())),
         )
-        for entry in entries
-    )
+        for last in {end.rpartition(".")[2] for end in table.modules}:
+            found.setdefault(last, []).append(table)
+    return found
