@@ -13,13 +13,15 @@ from rankscope.checkpoints.adapters.composed_tensors import (
 from rankscope.checkpoints.contents import Class, Delta, Parameter, Skip
 from rankscope.checkpoints.families.axes import (
     Axes,
+    NumberedMatrix,
     axes_of,
     matrices_of,
     parts_in_name,
 )
-from rankscope.checkpoints.families.convolutions import why_separate
+from rankscope.checkpoints.families.convolutions import SINGLE, why_separate
 from rankscope.checkpoints.families.coordinates import Coordinates, heads_of_axes
 from rankscope.checkpoints.families.family import Family, Fused
+from rankscope.checkpoints.families.group_tables import groups_of, matrices_of_groups
 from rankscope.checkpoints.families.heads import Towers
 from rankscope.checkpoints.families.neighbours import Neighbours, is_weight
 from rankscope.checkpoints.families.no_maps import is_mask, why_no_map
@@ -39,6 +41,8 @@ class _Judged(NamedTuple):
         Those of its matrices; None if it has none.
     fused
         How its rows hold several matrices; None for a single one.
+    groups
+        Into how many groups its outputs are divided; 0 if nothing states it.
     reason
         Why it has none.
     code
@@ -47,6 +51,7 @@ class _Judged(NamedTuple):
 
     axes: Axes | None = None
     fused: Fused | None = None
+    groups: int = 0
     reason: str = ""
     code: str = ""
 
@@ -79,6 +84,24 @@ class FoundParameters:
         """Record a tensor that may be a parameter, which is not certain."""
         self.skips.append(Skip(tensor.paths[0], name, reason, message))
         self.leave(tensor, "not understood", message)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A tensor that holds matrices, its axes, and into how many groups its outputs are divided."""
+
+    tensor: Tensor
+    axes: Axes
+    groups: int
+
+    @property
+    def is_plain(self) -> bool:
+        return self.axes == PLAIN and self.groups < 2
+
+    def matrices(self) -> Iterator[NumberedMatrix]:
+        if self.groups > 1:
+            return matrices_of_groups(self.tensor, self.groups)
+        return matrices_of(self.tensor, self.axes)
 
 
 def parameters_of(
@@ -120,7 +143,7 @@ def parameters_of(
         first = near.first_alike[name]
         judged = known.get(first)
         if judged is None:
-            judged = known[first] = _judged(first, tensor, family, near)
+            judged = known[first] = _judged(first, tensor, family, near, towers)
         module = name.removesuffix(".weight")
         adapter = waiting.get(module)
         if judged.axes is None:
@@ -128,12 +151,13 @@ def parameters_of(
             if adapter is None or tensor.dtype in FLOATS:
                 continue
         waiting.pop(module, None)
-        own = tensor if judged.axes == PLAIN else None  # of others, the parts are parameters
+        held = _Held(tensor, judged.axes, judged.groups) if judged.axes else None
+        # Of others, the parts are parameters.
+        own = tensor if held is not None and held.is_plain else None
         whole = coordinates.parameter(name, own)
         if own is not None and adapter is None and judged.fused is None:
             found.parameters[name] = whole
         else:
-            held = (tensor, judged.axes) if judged.axes else None
             _add(found, family, whole, held=held, adapter=adapter)
     for module, adapter in waiting.items():
         whole = coordinates.parameter(f"{module}.weight")
@@ -156,12 +180,22 @@ def deltas_alone(
     return found.parameters
 
 
-def _judged(name: str, tensor: Tensor, family: Family, near: Neighbours) -> _Judged:
+def _judged(
+    name: str, tensor: Tensor, family: Family, near: Neighbours, towers: Towers | None
+) -> _Judged:
     """What a tensor is: the axes of its matrices, or why it has none."""
-    shape, fused = tensor.shape, family.fused_in(name.removesuffix(".weight"))
+    module, shape = name.removesuffix(".weight"), tensor.shape
+    fused, groups = family.fused_in(module), groups_of(module, towers)
     if is_composed(tensor):  # however its parts are stored
-        return _Judged(PLAIN, fused)
-    if family.ignores(name.removesuffix(".weight")):
+        return _Judged(PLAIN, fused, groups)
+    if groups and is_weight(name) and len(shape) > 1 and tensor.dtype in FLOATS:
+        if shape[0] % groups:
+            message = f"has {shape[0]} rows, and the config states {groups} groups"
+            return _Judged(reason=message, code="config-mismatch")
+        if len(shape) > 2 and shape[1] == 1 < groups:
+            return _Judged(reason=SINGLE)
+        return _Judged(("out", *["in"] * (len(shape) - 1)), fused, groups)
+    if family.ignores(module):
         return _Judged(reason=f"left out by the table of {family.name}")
     if shape == (0,) and is_weight(name):
         message = "is empty, as ZeRO-3 leaves the weights that it keeps in pieces"
@@ -177,7 +211,7 @@ def _judged(name: str, tensor: Tensor, family: Family, near: Neighbours) -> _Jud
     if "part" in axes and shape[axes.index("part")] != len(_roles_of_parts(name, shape, family)):
         message = f"has the shape {list(shape)}, which does not have one entry per known part: "
         return _Judged(reason=f"{message}{ADVICE}", code="not-understood")
-    return _Judged(axes, fused)
+    return _Judged(axes, fused, groups)
 
 
 def _why_separate(name: str, shape: tuple[int, ...], family: Family, near: Neighbours) -> str:
@@ -218,33 +252,31 @@ def _add(
     family: Family,
     whole: Parameter,
     *,
-    held: tuple[Tensor, Axes] | None,
+    held: _Held | None,
     adapter: Delta | None,
 ) -> None:
     """Add every matrix of a tensor, or an adapter without a tensor, to the parameters."""
     if held is not None and family.fused_in(whole.module) is None:
-        heads = heads_of_axes(held[0].shape, held[1])
+        heads = heads_of_axes(held.tensor.shape, held.axes)
         whole = whole if heads is None else whole._replace(heads=heads)
-    matrices = (whole,) if held is None else tuple(_iter_matrices(whole, *held, family))
+    matrices = (whole,) if held is None else tuple(_iter_matrices(whole, held, family))
     if adapter is not None:
-        if held is not None and _is_misfit(matrices, whole.name, adapter, held[0], found=found):
+        if held is not None and _is_misfit(matrices, whole.name, adapter, held.tensor, found=found):
             return
         matrices = tuple(one._replace(adapter=adapter) for one in matrices)
     for one in matrices:
-        is_part = held is not None and "part" in held[1]
+        is_part = held is not None and "part" in held.axes
         for piece in (one,) if is_part else parts_of_fused(one, family):
             found.parameters[piece.name] = piece
 
 
-def _iter_matrices(
-    whole: Parameter, tensor: Tensor, axes: Axes, family: Family
-) -> Iterator[Parameter]:
+def _iter_matrices(whole: Parameter, held: _Held, family: Family) -> Iterator[Parameter]:
     """A parameter for every matrix of a tensor, with its indices or its part in brackets."""
-    if axes == PLAIN:
+    if held.is_plain:
         yield whole
         return
-    roles = _roles_of_parts(whole.name, tensor.shape, family)
-    for matrix in matrices_of(tensor, axes):
+    roles = _roles_of_parts(whole.name, held.tensor.shape, family)
+    for matrix in held.matrices():
         indices = dict(matrix.indices)
         part = indices.pop("part", None)
         labels = [*indices.values(), *(roles[part : part + 1] if part is not None else ())]
