@@ -31,7 +31,9 @@ class Mutant:
     tests: str
 
 
-SHARP, BOUNDS = "tests/spectra/test_sharpness.py", "tests/spectra/test_bounds.py"
+SHARP, BOUNDS, VALUES = (
+    f"tests/spectra/test_{name}.py" for name in ("sharpness", "bounds", "singular_values")
+)
 INVERSE, TWO = (f"tests/spectra/test_{name}.py" for name in ("inverse_route", "symmetric"))
 BACKENDS, LIBRARIES, ON_DEVICE = (
     f"tests/spectra/test_{name}.py" for name in ("backends", "lapack_routines", "device_matrices")
@@ -49,6 +51,7 @@ GAINS, ATTENTIONS = (f"tests/components/test_{name}.py" for name in ("circuit_ga
 OPTIMIZER = "tests/training/test_optimizer_settings.py"
 SEVERAL = "tests/training/test_several_processes.py"
 LOOP, METHODS = "tests/training/test_loop.py::test_", "tests/training/test_methods.py::test_"
+REPEATS = "tests/checkpoints/test_repeats.py"
 MANIFEST = "tests/training/test_manifest_of_checkpoints.py"
 SETTLING = "tests/training/test_settling.py"
 RANKS, PUBLISHED, LOW_RANK = (
@@ -150,6 +153,17 @@ MUTANTS = (
     Mutant("analysis/device_worker.py", "        check_room(recipe)\n", "", DEVICE),
     Mutant("analysis/device_worker.py", "  found = stack_spectra(matrices)", "  raise", DEVICE),
     Mutant("spectra/low_rank.py", "scaling_exponent(float(one))", "0", SHARP),
+    Mutant("spectra/low_rank.py", "np.ldexp(one, -exponents) for", "one for", VALUES),
+    Mutant("spectra/low_rank.py", "energy < TINY**2", "False", VALUES),
+    Mutant(
+        "spectra/matrices.py", "np.tri(*transposed.shape[-2:],", "np.tri(factors.shape[-1],", VALUES
+    ),
+    Mutant(
+        "spectra/matrices.py",
+        "dtype=np.bool_), transposed, 0.0)",
+        "k=1, dtype=np.bool_), transposed, 0.0)",
+        VALUES,
+    ),
     Mutant("spectra/spectrum.py", "scaled, np.nextafter(scaled, end))", "scaled, scaled)", SHARP),
     Mutant(
         "spectra/spectrum.py",
@@ -535,11 +549,14 @@ MUTANTS = (
         MANIFEST,
     ),
     # Bad files.
+    Mutant("checkpoints/families/repeats.py", "path, tuple(inner)", "path, len(inner)", REPEATS),
+    Mutant("checkpoints/families/repeats.py", "is_map or told_apart(number)", "is_map", REPEATS),
+    Mutant("checkpoints/families/repeats.py", "not block or is_map or", "not block or", REPEATS),
     Mutant("checkpoints/files/safetensors_file.py", "len(table) < len(pairs)", "False", BAD_FILES),
     Mutant(
         "checkpoints/files/safetensors_file.py",
-        "if tensor.offset != end and",
-        "if tensor.offset > end and",
+        "if start != end and",
+        "if start > end and",
         BAD_FILES,
     ),
     Mutant("checkpoints/files/safetensors_file.py", "if end < size:", "if False:", BAD_FILES),
