@@ -221,7 +221,7 @@ def _tables(given: str | Path | Results | None, runs: Sequence[Run]) -> Tables:
     results = given if isinstance(given, Results) else open_results(given)
     named = dict(names_in(results, runs))
     if not named:
-        there = ", ".join(map(str, results.rows(["run"])["run"].unique()[:5]))
+        there = ", ".join(map(str, results.distinct(["run"])["run"][:5]))
         what = f"other runs: {there}" if there else "no analysis"
         raise WrongSettingError(f"`results` holds {what}", path=results.path)
     has_subspaces = (results.path / SUBSPACES_FILE).is_file()

@@ -118,14 +118,14 @@ def _members(results: Results, named: Collection[str], group: str | None) -> Col
     """The runs that are named, by their own names or by those of their groups; unknown ones too."""
     if not named or group is None:
         return named
-    groups = groups_of(map(str, results.rows(["run"])["run"].unique()), group)
+    groups = groups_of(map(str, results.distinct(["run"])["run"]), group)
     unknown = [name for name in named if name not in groups.values()]
     return [*(run for run, name in groups.items() if name in named), *unknown]
 
 
 def _are_single(results: Results) -> bool:
     """Whether there are several runs, and no group has two of them."""
-    tables = [results.rows(["run"]), results.evaluation, results.representations]
+    tables = [results.distinct(["run"]), results.evaluation, results.representations]
     names = ["run", *([RUN_GROUP] if RUN_GROUP in tables[0] else [])]
     runs = pd.concat([table[names].drop_duplicates() for table in tables]).drop_duplicates()
     return len(runs) > 1 and not (RUN_GROUP in runs and runs[RUN_GROUP].duplicated().any())

@@ -56,7 +56,7 @@ def matrix_rows(results: Results) -> tuple[list[MatrixRow], int]:
 
     Weights and updates come before other components where not all fit.
     """
-    there = results.rows(["component"])["component"].unique()
+    there = results.distinct(["component"])["component"].tolist()
     known = [[name] for name in FIRST if name in there]
     others = [name for name in there if name not in FIRST]
     shown: list[MatrixRow] = []

@@ -16,10 +16,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
+from pandas.api.types import pandas_dtype
 
 from rankscope.results.column_types import type_of
 
-Codes: TypeAlias = NDArray[np.int64]
+Codes: TypeAlias = NDArray[Any]  # integers
+Coded: TypeAlias = tuple[Codes, list[Any]]
 Flags: TypeAlias = NDArray[np.bool_]
 Where: TypeAlias = Mapping[str, Collection[Any]]
 
@@ -36,10 +38,21 @@ class TableFile:
         renamed onto it, until the context ends.
     whole, text
         The columns that hold integers, and text.
+    kept
+        Codes of columns of the same file, by column: those that it has are not read, and those that
+        are read are added if there are places for them: an entry that is None.
     """
 
-    def __init__(self, path: Path, *, whole: Collection[str], text: Collection[str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        whole: Collection[str],
+        text: Collection[str],
+        kept: dict[str, Coded | None] | None = None,
+    ) -> None:
         self._whole, self._text = whole, text
+        self._kept = {} if kept is None else kept
         self._source = pa.OSFile(str(path))
         about = pa.parquet.read_metadata(self._source)
         words = [one.name for one in about.schema.to_arrow_schema() if one.type == pa.string()]
@@ -80,14 +93,31 @@ class TableFile:
         flags = np.ones(self.count, np.bool_)
         for name, wanted in where.items():
             codes, words = self.codes(name)
-            flags &= np.isin(codes, [1 + i for i, word in enumerate(words) if word in wanted])
+            flags &= np.array([False, *(word in wanted for word in words)])[codes]
         return flags
 
-    def codes(self, name: str) -> tuple[Codes, list[Any]]:
+    def distinct(self, columns: Collection[str], chosen: Flags | None = None) -> pd.DataFrame:
+        """What is different in these columns of the chosen rows, or of all, as it occurs first."""
+        places = np.arange(self.count) if chosen is None else np.flatnonzero(chosen)
+        is_first = ~pd.Series(self.groups(columns)[places]).duplicated().to_numpy()
+        first = np.zeros(self.count, np.bool_)
+        first[places[is_first]] = True
+        return self.frame(columns, first)
+
+    def codes(self, name: str) -> Coded:
         """A number for each row: 0 where the cell is missing, else 1 + its place in the list.
 
         The list has the different values of the column in the order in which they occur.
         """
+        kept = self._kept.get(name)
+        if kept is None:
+            kept = self._codes(name)
+            if name in self._kept:
+                codes, words = kept
+                kept = self._kept[name] = codes.astype(np.min_scalar_type(len(words))), words
+        return kept
+
+    def _codes(self, name: str) -> Coded:
         if name not in self.columns:
             return np.zeros(self.count, np.int64), []
         column = self._read(name)
@@ -120,8 +150,9 @@ class TableFile:
         if kept is not None:
             column = column.filter(kept)
         if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        series: pd.Series[Any] = column.to_pandas(types_mapper=_TYPES.get)
+            column = column.cast(pa.large_string())
+        types = _TYPES if kind == "object" else {**_TYPES, pa.large_string(): pandas_dtype(kind)}
+        series: pd.Series[Any] = column.combine_chunks().to_pandas(types_mapper=types.get)
         return series if series.dtype == kind else series.astype(kind)
 
     def _read(self, name: str) -> pa.ChunkedArray:
@@ -132,7 +163,7 @@ class TableFile:
 _TYPES = {pa.int64(): pd.Int64Dtype()}
 
 
-def _in_order(found: NDArray[Any], words: list[Any]) -> tuple[Codes, list[Any]]:
+def _in_order(found: NDArray[Any], words: list[Any]) -> Coded:
     """Codes in the order in which they occur; -1 is missing."""
     places, first = pd.factorize(found[found >= 0])
     codes = np.zeros(len(found), np.int64)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from rankscope.statistics.matching import NONE, PLACE, Matched, matched
 from rankscope.statistics.quantities import quantity
@@ -173,6 +172,8 @@ def _tested(layers: _Layers, sides: Sides) -> pd.DataFrame:
 
 def _judged(found: pd.DataFrame, confidence: float) -> pd.DataFrame:
     """Spread, p and verdict; without a spread, as of a single layer, there is no verdict."""
+    from scipy import stats
+
     size, error = (found[name].to_numpy(np.float64) for name in ("difference", "error"))
     deviation, freedom = (found[name].to_numpy(np.float64) for name in ("deviation", "freedom"))
     size = np.abs(size)
