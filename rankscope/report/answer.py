@@ -133,12 +133,19 @@ def _are_single(results: Results) -> bool:
 
 def _since_breaks(table: pd.DataFrame, breaks: dict[str, int]) -> pd.DataFrame:
     """Rows of each run from the step on at which its last model begins."""
+    if not {*breaks} & {*table["run"].unique()}:
+        return table
     starts = table["run"].map(breaks).astype(float).fillna(float("-inf"))
-    return table[table["step"].astype(float) >= starts]
+    return _those(table, table["step"].astype(float) >= starts)
+
+
+def _those(table: pd.DataFrame, flags: pd.Series[bool]) -> pd.DataFrame:
+    """Some rows of a table; not a copy, which may be large, where they are all."""
+    return table if flags.all() else table[flags]
 
 
 def _weights(table: pd.DataFrame, unit: str) -> str:
-    rows = table[(table["component"] == "weight") & table["per"].notna()]
+    rows = _those(table, (table["component"] == "weight") & table["per"].notna())
     series = {name: _at_both_ends(own) for name, own in each_run(rows)}
     series = {name: ends for name, ends in series.items() if len(ends[1])}
     if not series:
@@ -167,14 +174,14 @@ def _weights(table: pd.DataFrame, unit: str) -> str:
 
 
 def _largest_fall(table: pd.DataFrame, unit: str) -> str:
-    rows = table[(table["component"] == "weight") & table["per"].notna()]
-    rows = rows.sort_values("step", kind="stable")
-    matrix = rows.groupby(MATRIX, sort=True, dropna=False).ngroup()
-    of_matrix = rows["per"].groupby(matrix)
+    rows = _those(table, (table["component"] == "weight") & table["per"].notna())
+    numbers = rows.groupby(MATRIX, sort=True, dropna=False).ngroup()
+    order = rows["step"].sort_values(kind="stable").index
+    of_matrix = rows["per"][order].groupby(numbers[order])
     falls = (of_matrix.last() - of_matrix.first())[of_matrix.size() > 1]
     if falls.empty:
         return ""
-    fallen = rows[matrix == falls.idxmin()]
+    fallen = rows[numbers == falls.idxmin()].sort_values("step", kind="stable")
     per, last = fallen["per"].tolist(), fallen.iloc[-1]
     fall = per[-1] - per[0]
     if fall > -SMALL:
@@ -192,7 +199,7 @@ def _updates(table: pd.DataFrame) -> str:
     """The last updates: of whole cycles if a run has any, otherwise of parts of cycles."""
     ranks: dict[str, float] = {}
     parts, kinds = {}, {}
-    rows = table[(table["component"] == "update") & table["effective_rank"].notna()]
+    rows = _those(table, (table["component"] == "update") & table["effective_rank"].notna())
     for name, every in each_run(rows):
         own = every.assign(window=every["window"].fillna(""))
         window = next(kind for kind in WINDOWS if kind in own["window"].unique())
