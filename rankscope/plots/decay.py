@@ -27,7 +27,7 @@ from rankscope.statistics.row_choice import (
 )
 from rankscope.statistics.step_summary import summarised_over
 
-MATRIX = ["run", "step", "layer", "role", "component", "head", "name"]
+MATRIX = ["run", "step", "layer", "role", "component", "head", "expert", "name"]
 VISIBLE = 1.05
 PALE = 0.35  # of lines below the noise floor
 NEAR = 100  # how far below all that counts a noise floor may be and still be in the picture

@@ -75,7 +75,7 @@ WRITTEN = (
 )
 Chosen: TypeAlias = "Value | Collection[Value]"
 STORED = ("run", "step", *PLACE, "status", "update_cosine")  # find a row's spectrum in the store
-MATRIX_COLUMNS = ("layer", "role", "component", "head", "name")
+MATRIX_COLUMNS = ("layer", "role", "component", "head", "expert", "name")
 VALUE_COLUMNS = (
     *("run", "step", *MATRIX_COLUMNS),
     *("index", "singular_value", "lower", "upper", "noise_floor"),
@@ -645,9 +645,9 @@ class Results:
 
         Returns
         -------
-        Columns run, step, layer, role, component, head, name, index (from 0), singular_value,
-        lower, upper, noise_floor. They cover only matrices of the table: the store also keeps those
-        of earlier calls, whose checkpoints may have changed since.
+        Columns run, step, layer, role, component, head, expert, name, index (from 0),
+        singular_value, lower, upper, noise_floor. They cover only matrices of the table: the store
+        also keeps those of earlier calls, whose checkpoints may have changed since.
 
         Raises
         ------
@@ -675,7 +675,7 @@ def _values(found: Sequence[tuple[str, int, Entry]]) -> pd.DataFrame:
             {"run": run, "step": step, **{name: entry.place[name] for name in MATRIX_COLUMNS}}
             for run, step, entry in found
         ]
-    ).astype({"layer": "Int64", "head": "Int64"})
+    ).astype({"layer": "Int64", "head": "Int64", "expert": "Int64"})
     counts = [spectrum.max_rank for spectrum in spectra]
     values = places.loc[places.index.repeat(counts)].reset_index(drop=True)
     return values.assign(
