@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,7 +102,7 @@ def differences(
     """
     none = pd.DataFrame(columns=["run", "step", "loss", "source"])
     found = matched(table, sides.runs, columns, none if losses is None else losses)
-    layers = _of_layers(found.rows, sides)
+    layers = _joined(_of_layers(part, sides) for part in found.parts)
     return _finished(_judged(_tested(layers, sides), confidence), sides, found)
 
 
@@ -145,6 +145,16 @@ def _of_layers(rows: pd.DataFrame, sides: Sides) -> _Layers:
     )
     there = value.notna().all(axis=1)
     return _Layers(*(one[there].groupby(level=LAYER).mean() for one in (value, error)))
+
+
+def _joined(parts: Iterable[_Layers]) -> _Layers:
+    """Layers of different moments or metrics in one order."""
+    values, errors = zip(*((part.values, part.errors) for part in parts), strict=True)
+    return _Layers(*(_in_order(list(one)) for one in (values, errors)))
+
+
+def _in_order(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat([part for part in parts if len(part)] or parts[:1]).sort_index()
 
 
 def _tested(layers: _Layers, sides: Sides) -> pd.DataFrame:
