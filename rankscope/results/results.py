@@ -335,7 +335,8 @@ class Results:
         2  relora      0
         3  relora      1
         """
-        given = {"run": run, "step": step, "layer": layer, "role": role, "component": component}
+        given: dict[str, Any] = {"run": run, "step": step, "layer": layer}
+        given |= {"role": role, "component": component}
         found = self._pushed_down(columns, _where(given), TableFile.distinct)
         if found is None:
             return self.rows(columns, **given).drop_duplicates(ignore_index=True)
