@@ -264,7 +264,8 @@ def _no_distance(results: Results, sides: Sides) -> str:
         )
     starts = changes["since"].dropna().unique()
     if len(starts) > 1:
-        return f"the cumulative updates begin at different steps, {', '.join(map(str, starts))}"
+        named = ", ".join(map(str, starts[:5])) + (" …" if len(starts) > 5 else "")
+        return f"the cumulative updates begin at different steps, {named}"
     return "a run did not move further than rounding may have moved it, or no matrix is in all runs"
 
 
