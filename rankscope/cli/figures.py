@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rankscope.cli.arrow_memory import give_memory_back
 from rankscope.cli.command import Command, in_options
 from rankscope.cli.exit_codes import NOTHING_DONE, WRONG_USE
 from rankscope.cli.options import PublishedCurves
@@ -173,5 +174,6 @@ def _open(results: Path) -> Results:
     from rankscope.results.results import open_results
 
     # On a desktop, the default would open a window for every figure.
+    give_memory_back()
     mpl.use("agg")
     return open_results(results)

@@ -191,13 +191,14 @@ def spectra_grid(
     width = figure_width()
     figure, grid = new_figure(len(roles), len(steps), size=(width, 0.4 + 1.35 * len(roles)))
     names = series_names(table, hue)
+    for step, column in zip(steps, zip(*grid, strict=True), strict=True):
+        spectra = results.spectra(component=component, step=step, role=roles)
+        if hue not in spectra.columns:
+            spectra = spectra.assign(**{hue: spectra["run"].map(by_run(table, hue))})
+        for role, ax in zip(roles, column, strict=True):
+            own = spectra[spectra["role"] == role]
+            draw(own, hue=hue, names=names, legend=False, ax=ax)
+        column[0].set_title(f"{step_label(table)} {step}")
     for role, line in zip(roles, grid, strict=True):
-        for step, ax in zip(steps, line, strict=True):
-            spectra = results.spectra(component=component, step=step, role=role)
-            if hue not in spectra.columns:
-                spectra = spectra.assign(**{hue: spectra["run"].map(by_run(table, hue))})
-            draw(spectra, hue=hue, names=names, legend=False, ax=ax)
         row_title(line[-1], role_title(role, rows[rows["role"] == role]).replace("  ", "\n"))
-    for step, ax in zip(steps, grid[0], strict=True):
-        ax.set_title(f"{step_label(table)} {step}")
     return figure, [ax for line in grid for ax in line]

@@ -125,22 +125,23 @@ def _of_spectra(component: str, draw: Callable[..., Figure]) -> GalleryFigure:
 
 
 def _has_value(results: Results, component: str, column: str) -> bool:
-    values = results.rows(["component", column], component=component)
-    return bool(values[column].notna().any())
+    return bool(results.rows([column], component=component)[column].notna().any())
 
 
 def _are_in_halves(results: Results, component: str) -> bool:
     """Whether each half has several layers, and lines, whose dashes tell the halves apart."""
-    steps = results.rows(["step", "component"], component=component)["step"]
+    steps = results.distinct(["step", "component"], component=component)["step"]
     return _most_layers(results, component) >= IN_HALVES and steps.nunique() > 1
 
 
 def _most_layers(results: Results, component: str) -> int:
-    return most_layers(results.rows(["run", "layer", "component"], component=component), component)
+    return most_layers(
+        results.distinct(["run", "layer", "component"], component=component), component
+    )
 
 
 def _sizes(results: Results, component: str) -> pd.DataFrame:
-    return results.rows(["run", "role", "component", "rows", "cols"], component=component)
+    return results.distinct(["run", "role", "component", "rows", "cols"], component=component)
 
 
 def selected(
@@ -163,7 +164,7 @@ def selected(
     is_in_memory = not isinstance(results, Results) or "metrics" in vars(results) or results.own
     tables = {name: getattr(results, name) for name in TABLES if name != "metrics" or is_in_memory}
     tables = {name: table for name, table in tables.items() if "run" in table}
-    measured = results.rows(["run", "role"])
+    measured = results.distinct(["run", "role"])
     there = dict.fromkeys(run for table in (measured, *tables.values()) for run in all_runs(table))
     _check("run", runs, [there])
     _check("role", roles, [measured["role"].unique()])
@@ -206,7 +207,7 @@ def gallery(
 def _figures_for(
     results: Results, only: Collection[str], components: Collection[str]
 ) -> dict[str, GalleryFigure]:
-    there = distinct(results.rows(["component"]), "component")
+    there = distinct(results.distinct(["component"]), "component")
     _check("component", components, [there])
     kinds = kinds_of_places(results.representations)
     of_text = reduce(or_, map(figures_of_features, kinds), OF_TEXT)
@@ -240,8 +241,8 @@ def _default(component: str, *kinds: str) -> dict[str, GalleryFigure]:
 
 def _without_weights(results: Results) -> list[str]:
     """Runs without weights: of others, figures of adapters would show both."""
-    every = results.rows(["run"])["run"].unique()
-    whole = results.rows(["run"], component="weight")["run"].unique()
+    every = results.distinct(["run"])["run"]
+    whole = results.distinct(["run"], component="weight")["run"].unique()
     return [run for run in every if run not in whole]
 
 
@@ -437,7 +438,9 @@ FIGURES: dict[str, GalleryFigure] = {
     ),
     "rank-against-performance": GalleryFigure(
         lambda r, hue: rank_against_performance(r.metrics, r.evaluation, hue=hue),
-        lambda r: has_run_points(r.rows(["run", "component"], component="weight"), r.evaluation),
+        lambda r: has_run_points(
+            r.distinct(["run", "component"], component="weight"), r.evaluation
+        ),
         "weights and performance of 4 runs or more",
         "weight",
         columns=["per", *COMPANIONS["per"]],

@@ -91,7 +91,7 @@ class GalleryFigure:
         """
         rows = self._rows(results, (*PLACES, *self.columns))
         if SERIES not in rows.attrs:
-            runs = results.rows(["run"])["run"].dropna().unique()
+            runs = results.distinct(["run"])["run"].dropna()
             rows.attrs |= {SERIES: Shared({"run": [*runs]})}
         return with_tables(results, metrics=rows)
 

@@ -129,7 +129,7 @@ def _page(
     read = account(results.path)
     rows, count = matrix_rows(results)
     record = read_record(results.path / ANALYSIS_RECORD)
-    tables = (results.rows(["run"]), results.evaluation, results.representations)
+    tables = (results.distinct(["run"]), results.evaluation, results.representations)
     named = pd.concat([table["run"].drop_duplicates() for table in tables])
     runs = list(dict.fromkeys(map(str, named)))
     kinds = zip(("Rank", "Performance", "Features"), tables, strict=True)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.statistics.intervals import CONFIDENCE
@@ -111,6 +110,8 @@ def over_runs(
     found: pd.DataFrame, *, by: Sequence[str], confidence: float = CONFIDENCE
 ) -> pd.DataFrame:
     """Mean of the `slopes` of several runs of each series, with Student's interval."""
+    from scipy import stats
+
     groups = found.groupby([*by, "step"], sort=True)
     number, mean = groups["slope"].count(), groups["slope"].mean()
     half = stats.t.ppf((1 + confidence) / 2, number - 1) * groups["slope"].std() / np.sqrt(number)
@@ -141,6 +142,8 @@ def _slope(layers: pd.Series[float], confidence: float) -> dict[str, float]:
     """Theil–Sen slope of values over the layers that are their index."""
     if len(layers) < LEAST_LAYERS:
         return {"layers": len(layers), "slope": np.nan, "low": np.nan, "high": np.nan}
+    from scipy import stats
+
     line = stats.theilslopes(layers.to_numpy(), layers.index.to_numpy(), alpha=confidence)
     return {
         "layers": len(layers),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from rankscope.errors import RankscopeError
 from rankscope.statistics.row_choice import in_order
 
-MATRIX = ["run", "step", "layer", "role", "component", "head", "name"]
+MATRIX = ["run", "step", "layer", "role", "component", "head", "expert", "name"]
 NEAR = 100  # how far below all that counts a noise floor may be and still be in the picture
 
 PER_DECADE = 10
