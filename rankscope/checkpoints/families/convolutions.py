@@ -12,6 +12,7 @@ KERNEL, TINY = 32, 11  # the largest sides of a kernel that is recognised by its
 # Words that begin like convolutions and are not.
 NO_CONVOLUTIONS = ("conve", "convi")
 COLOURS = 3
+IMAGES, CONV = ("out", "in", "height", "width"), ".conv"  # axes; a module that wraps a convolution
 MOST = 8  # how many numbers before that of a convolution are looked at
 SINGLE, GROUPED = "a separate kernel for each channel", "separate kernels for groups of channels"
 
@@ -22,9 +23,11 @@ def why_separate(name: str, shape: Shape, near: Neighbours) -> str:
         return ""
     if len(shape) == 3 and not (is_convolution(name) or near.has_bias(name, shape[0])):
         return ""
-    if _is_depthwise(name, shape, near) or _is_behind_its_channels(name, shape, near):
+    single = (_is_depthwise, _is_behind_its_channels, _is_among_single_kernels)
+    if any(rule(name, shape, near) for rule in single):
         return SINGLE
-    return GROUPED if _is_grouped(name, shape, near) else ""
+    grouped = (_is_grouped, _is_within_a_bottleneck, _is_behind_single_kernels)
+    return GROUPED if any(rule(name, shape, near) for rule in grouped) else ""
 
 
 def is_convolution(name: str) -> bool:
@@ -110,6 +113,69 @@ def _is_behind_its_channels(name: str, shape: Shape, near: Neighbours) -> bool:
                 if other.count(".") == name.count(".")
             )
     return False
+
+
+def _is_among_single_kernels(name: str, shape: Shape, near: Neighbours) -> bool:
+    """Whether several square kernels beside it have one input each, so that none is a first layer.
+
+    They differ in one number of their names: the last one, as in a list of kernels for parts of the
+    channels, or another, and then in their outputs, as those of stages do. Or one beside it has no
+    sides, which is a gain for each channel. The cost of an error: as above.
+    """
+    if shape[1] != 1 or shape[0] == 1 or len({*shape[2:]}) > 1 or len(shape) != len(IMAGES):
+        return False
+    around = name.removesuffix(".weight").removesuffix(CONV).rpartition(".")[0]
+    around = around.rpartition(".")[0] if around.rpartition(".")[2].isdigit() else around
+    gain = (*shape[:2], 1, 1)
+    if shape != gain and around and near.shapes_within(around.rpartition(".")[0])[gain]:
+        return True
+    numbers = numbers_in(name)
+    for number in numbers:
+        rest = name[number.end :]
+        alike = [near.shape_of(f"{number.before}{value}{rest}") for value in range(MOST)]
+        alike = [one for one in alike if one]
+        if len(alike) < 2 or any(one[1:2] != (1,) or len({*one[2:]}) > 1 for one in alike):
+            continue
+        if number is numbers[-1] or len({one[0] for one in alike}) == len(alike):
+            return True
+    return False
+
+
+def _is_within_a_bottleneck(name: str, shape: Shape, near: Neighbours) -> bool:
+    """Whether it reads fewer channels than the kernels without sides around it pass on.
+
+    One of these has as many outputs as another has inputs, and a kernel between them reads them
+    all, or a part of them that has as many channels as it writes. One on three colours is before
+    them. The cost of an error: the matrix of a gated bottleneck is missing.
+    """
+    if not 1 < shape[1] < shape[0] or shape[1] == COLOURS or math.prod(shape[2:]) == 1:
+        return False
+    block = name.removesuffix(".weight").removesuffix(CONV)
+    block = block.rpartition(".")[0]
+    block = block.rpartition(".")[0] if block.rpartition(".")[2] == "convs" else block
+    depth = block.count(".") + bool(block)
+    beside = [
+        one.shape
+        for other, one in near.within(block)
+        if len(one.shape) == len(shape) and one.shape != shape
+        if other.removesuffix(".weight").removesuffix(CONV).count(".") == depth
+    ]
+    if any(shape[1] in one[:2] for one in beside):
+        return False
+    flat = [one for one in beside if math.prod(one[2:]) == 1]
+    passed = {one[0] for one in flat} & {one[1] for one in flat}
+    return any(
+        count % shape[1] == 0 and 0 in (count % shape[0], shape[0] % count) for count in passed
+    )
+
+
+def _is_behind_single_kernels(name: str, shape: Shape, near: Neighbours) -> bool:
+    """Whether the one before it in a sequence has a kernel for each channel, and more channels."""
+    match = numbers_in(name)
+    if not match or name[match[-1].end :] != ".weight" or shape[1] < 2:
+        return False
+    before = near.shape_of(f"{match[-1].before}{match[-1].value - 1}.weight")
+    return before[:2] == (shape[0], 1) and shape[0] > shape[1] and len(before) == len(shape)
 
 
 def _is_grouped(name: str, shape: Shape, near: Neighbours) -> bool:

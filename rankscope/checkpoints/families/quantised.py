@@ -61,6 +61,7 @@ SCHEMES = (
     Scheme("scaled FP8", ".weight", ".scale_weight", "comfy"),
     Scheme("HQQ", ".W_q", ".scale", "hqq"),
     Scheme("AQLM", ".codes", ".codebooks", "aqlm"),
+    Scheme("quanto", "._data._data", "._scale", "quanto"),
     Scheme("quanto", "._data", "._scale", "quanto"),
     Scheme("torchao", "_qdata", "_scale", "torchao"),
     Scheme("EXL2", ".q_weight", ".q_scale", "exl2"),
