@@ -20,7 +20,7 @@ from rankscope.checkpoints.families.names import plain_name
 from rankscope.checkpoints.families.neighbours import Neighbours
 from rankscope.checkpoints.families.norms import with_norms
 from rankscope.checkpoints.families.parameters import deltas_alone, parameters_of
-from rankscope.checkpoints.families.quantised import without_quantised
+from rankscope.checkpoints.families.quantised import rounded_in_use, without_quantised
 from rankscope.checkpoints.families.recognition import adapted_family, family_of, with_towers
 from rankscope.checkpoints.families.reparametrised import without_reparametrised
 from rankscope.checkpoints.families.stacks import unstacked
@@ -112,7 +112,10 @@ def contents_of(
         *(skip for stage in stages for skip in stage.skips),
     )
     account, unnamed = account_of(stored, classed, parameters, skips)
-    on_roles = _on_roles(found.parameters.values(), family.name)
+    further = (
+        *_on_roles(found.parameters.values(), family.name),
+        *rounded_in_use({plain_name(name): tensor for name, tensor in tensors.items()}),
+    )
     return Contents(
         layout=layout,
         family=family.name,
@@ -121,7 +124,7 @@ def contents_of(
         heads=towers.main,
         skips=(*skips, *unnamed),
         account=account,
-        notes=(*notes, *parted.notes, *_alone(found.parameters), *on_roles),
+        notes=(*notes, *parted.notes, *_alone(found.parameters), *further),
         base_named=named,
         restarts=restarts,
         of_deltas=partial(deltas_alone, family=family, towers=towers, coordinates=coordinates),

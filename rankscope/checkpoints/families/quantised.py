@@ -10,7 +10,8 @@ as part of the quantised one.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,7 +62,7 @@ SCHEMES = (
     Scheme("scaled FP8", ".weight", ".scale_weight", "comfy"),
     Scheme("HQQ", ".W_q", ".scale", "hqq"),
     Scheme("AQLM", ".codes", ".codebooks", "aqlm"),
-    Scheme("quanto", "._data._data", "._scale", "quanto"),
+    Scheme("quanto (4 bits)", "._data._data", "._scale", "quanto"),
     Scheme("quanto", "._data", "._scale", "quanto"),
     Scheme("torchao", "_qdata", "_scale", "torchao"),
     Scheme("EXL2", ".q_weight", ".q_scale", "exl2"),
@@ -71,6 +72,7 @@ SCHEMES = (
 )
 NAMES = {scheme.method: scheme.name for scheme in SCHEMES} | {
     "bitsandbytes": "bitsandbytes",
+    "quanto": "quanto",
     "fp8": "FP8",
 }
 # Many schemes have scales of this name, so it shows only that there is one.
@@ -78,6 +80,11 @@ SCALES = ("scale", "scales")
 # A weight of this name is alone in its module; a stack of experts has others beside it.
 WEIGHTS = ("weight", "_weight", "qweight", "dqweight")
 PACKED = (1, 2, 4, 8)  # weights in one number
+# Modules beside a weight that round it in every forward pass, as training for a quantised model
+# does: of ModelOpt, torch and torchao.
+ROUNDING = re.compile(
+    r"(?P<module>.*)\.(?P<called>weight_quantizer|weight_fake_quant|weight_fake_quantizer)\..*"
+)
 
 
 @dataclass
@@ -158,6 +165,8 @@ def without_quantised(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) 
             classed.append(Classed(tensor, "not understood", message))
         elif weight := quantised.weight_of(name):
             classed.append(Classed(tensor, "part of", f"the quantised {weight}"))
+        elif weight := _rounds(name, tensors):
+            classed.append(Classed(tensor, "part of", f"what rounds {weight}"))
         else:
             plain[name] = tensor
     skips = (
@@ -165,6 +174,27 @@ def without_quantised(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) 
         for name, scheme in quantised.schemes.items()
     )
     return Rest(plain, tuple(classed), tuple(skips))
+
+
+def rounded_in_use(tensors: Mapping[str, Tensor]) -> Iterator[Skip]:
+    """A note on weights that are stored exactly, and that the model rounds before it multiplies."""
+    rounded = {weight: name for name in tensors if (weight := _rounds(name, tensors))}
+    for weight, name in list(rounded.items())[:1]:
+        found = ROUNDING.fullmatch(name)
+        called = "" if found is None else found["called"]
+        message = (
+            f"there is a {called} beside {printable(weight, limit=120)}, one of {len(rounded)}: "
+            "such a weight is measured as stored, and the model multiplies with scaled or rounded "
+            "values of it"
+        )
+        yield Skip(tensors[weight].paths[0], "", "rounded-in-use", message)
+
+
+def _rounds(name: str, tensors: Mapping[str, Tensor]) -> str:
+    """The weight that the module of a tensor rounds; empty for all others."""
+    found = ROUNDING.fullmatch(name)
+    weight = "" if found is None else f"{found['module']}.weight"
+    return weight if weight in tensors else ""
 
 
 def _method(config: Mapping[str, Any]) -> str:
