@@ -20,9 +20,10 @@ from rankscope.checkpoints.families.names import plain_name
 from rankscope.checkpoints.families.neighbours import Neighbours
 from rankscope.checkpoints.families.norms import with_norms
 from rankscope.checkpoints.families.parameters import deltas_alone, parameters_of
-from rankscope.checkpoints.families.quantised import rounded_in_use, without_quantised
+from rankscope.checkpoints.families.quantised import without_quantised
 from rankscope.checkpoints.families.recognition import adapted_family, family_of, with_towers
 from rankscope.checkpoints.families.reparametrised import without_reparametrised
+from rankscope.checkpoints.families.rounded_in_use import rounded_in_use
 from rankscope.checkpoints.families.stacks import unstacked
 from rankscope.checkpoints.files.opened_file import out_of_reach
 from rankscope.checkpoints.options import Options

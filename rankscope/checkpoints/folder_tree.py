@@ -11,7 +11,6 @@ from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.layouts import LAYOUTS, layout_of
 from rankscope.checkpoints.layouts.layout import Step
-from rankscope.checkpoints.layouts.sentence_modules import module_folders
 from rankscope.checkpoints.limits import MAX_DEPTH
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.sibling_names import lone_number
@@ -160,8 +159,7 @@ class Walk:
 
     def _listed(self, folder: Path, *, is_root: bool) -> list[Path]:
         try:
-            left_out = {*(OWN if is_results(folder) else ())}
-            left_out |= {path.name for path in module_folders(folder)}  # parts of the model beside
+            left_out = OWN if is_results(folder) else ()
             return sorted(path for path in folder.iterdir() if path.name not in left_out)
         except OSError as error:
             if is_root:

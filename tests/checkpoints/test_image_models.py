@@ -7,6 +7,7 @@ import pytest
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.options import DEFAULT
+from rankscope.checkpoints.regions import Part
 from rankscope.checkpoints.tensors import StoredTensor
 
 Shapes = dict[str, tuple[int, ...]]
@@ -56,12 +57,18 @@ def test_a_gate_of_diffusers_shows_in_the_sizes(ratio: int) -> None:
     found = {one.role: one.shape for one in contents.parameters.values() if "ff" in one.name}
     inputs = {"up": (96, 64)} if ratio == 1 else {"up": (96, 64), "gate": (96, 64)}
     assert found == {**inputs, "down": (64, 96)}
+    if ratio == 2:  # diffusers multiplies the first half with the activation of the second
+        gate = contents.parameters[f"{UP}[gate]"].tensor
+        assert isinstance(gate, Part) and gate.region.start == 96 * 64
 
 
-def adapters(ratio: int) -> Shapes:
-    """LoRA on the MLP of a U-Net, without its base, as kohya writes it."""
-    flat = {"lora_unet_" + name.removesuffix(".weight").replace(".", "_"): shape for name, shape in
-            {**ATTENTION, UP: (ratio * 96, 64), DOWN: (64, 96)}.items()}  # fmt: skip
+def adapters(ratio: int, targets: Shapes) -> Shapes:
+    """LoRA on a U-Net, without its base, as kohya writes it."""
+    mlp = {UP: (ratio * 96, 64), DOWN: (64, 96)}
+    flat = {
+        "lora_unet_" + name.removesuffix(".weight").replace(".", "_"): shape
+        for name, shape in {**targets, **mlp}.items()
+    }
     return {
         f"{name}.{half}.weight": shape
         for name, (rows, columns) in flat.items()
@@ -69,12 +76,15 @@ def adapters(ratio: int) -> Shapes:
     }
 
 
+@pytest.mark.parametrize("has_outputs", [True, False])
 @pytest.mark.parametrize("ratio", [1, 2])
-def test_an_adapter_alone_has_the_roles_of_its_sizes(ratio: int) -> None:
-    contents = read(adapters(ratio))
+def test_an_adapter_alone_has_the_roles_of_its_sizes(ratio: int, has_outputs: bool) -> None:
+    targets = {n: shape for n, shape in ATTENTION.items() if has_outputs or "to_out" not in n}
+    contents = read(adapters(ratio, targets))
     assert contents.family == ("diffusers" if ratio == 1 else "diffusers_gated")
     roles = {one.role for one in contents.parameters.values()}
-    assert roles == {*"qkvo", "up", "down", "other"} | ({"gate"} if ratio == 2 else set())
+    expected = {*"qkv", "up", "down", "other"} | ({"gate"} if ratio == 2 else set())
+    assert roles == expected | ({"o"} if has_outputs else set())
 
 
 BLOCK: Shapes = {

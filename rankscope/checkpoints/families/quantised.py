@@ -10,8 +10,7 @@ as part of the quantised one.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +18,7 @@ from rankscope.checkpoints.account import Classed, Rest
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.families.neighbours import Neighbours
 from rankscope.checkpoints.families.no_maps import is_mask
+from rankscope.checkpoints.families.rounded_in_use import rounded_by
 from rankscope.checkpoints.limits import MAX_COMPARED, over_limit
 from rankscope.checkpoints.tensors import FLOATS, Tensor
 from rankscope.errors import printable
@@ -80,11 +80,6 @@ SCALES = ("scale", "scales")
 # A weight of this name is alone in its module; a stack of experts has others beside it.
 WEIGHTS = ("weight", "_weight", "qweight", "dqweight")
 PACKED = (1, 2, 4, 8)  # weights in one number
-# Modules beside a weight that round it in every forward pass, as training for a quantised model
-# does: of ModelOpt, torch and torchao.
-ROUNDING = re.compile(
-    r"(?P<module>.*)\.(?P<called>weight_quantizer|weight_fake_quant|weight_fake_quantizer)\..*"
-)
 
 
 @dataclass
@@ -165,7 +160,7 @@ def without_quantised(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) 
             classed.append(Classed(tensor, "not understood", message))
         elif weight := quantised.weight_of(name):
             classed.append(Classed(tensor, "part of", f"the quantised {weight}"))
-        elif weight := _rounds(name, tensors):
+        elif weight := rounded_by(name, tensors):
             classed.append(Classed(tensor, "part of", f"what rounds {weight}"))
         else:
             plain[name] = tensor
@@ -174,27 +169,6 @@ def without_quantised(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) 
         for name, scheme in quantised.schemes.items()
     )
     return Rest(plain, tuple(classed), tuple(skips))
-
-
-def rounded_in_use(tensors: Mapping[str, Tensor]) -> Iterator[Skip]:
-    """A note on weights that are stored exactly, and that the model rounds before it multiplies."""
-    rounded = {weight: name for name in tensors if (weight := _rounds(name, tensors))}
-    for weight, name in list(rounded.items())[:1]:
-        found = ROUNDING.fullmatch(name)
-        called = "" if found is None else found["called"]
-        message = (
-            f"there is a {called} beside {printable(weight, limit=120)}, one of {len(rounded)}: "
-            "such a weight is measured as stored, and the model multiplies with scaled or rounded "
-            "values of it"
-        )
-        yield Skip(tensors[weight].paths[0], "", "rounded-in-use", message)
-
-
-def _rounds(name: str, tensors: Mapping[str, Tensor]) -> str:
-    """The weight that the module of a tensor rounds; empty for all others."""
-    found = ROUNDING.fullmatch(name)
-    weight = "" if found is None else f"{found['module']}.weight"
-    return weight if weight in tensors else ""
 
 
 def _method(config: Mapping[str, Any]) -> str:

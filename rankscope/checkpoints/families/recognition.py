@@ -138,7 +138,7 @@ def adapted_family(shapes: Mapping[str, tuple[int, ...]], named: str = "") -> Fa
     """The family of a model without weights: the one that knows most of its adapted modules.
 
     Adapters change only some projections, so no family has all its keys; and their deltas are
-    (outputs, inputs) however the weights are stored. Of families that name equally many modules and
+    (outputs, inputs) however the weights are stored. Of families that know equally many modules and
     agree on all, the simplest is taken; if they differ, the one whose sizes are those of the
     deltas, as with a fused gate, or the one that the name of the base contains. If that says
     nothing either, ``generic``: a missing role is better than a wrong one. Families that need an
@@ -152,7 +152,7 @@ def adapted_family(shapes: Mapping[str, tuple[int, ...]], named: str = "") -> Fa
         What the adapter's config calls its base model.
     """
     answers = {name: _answer(family, shapes) for name, family in families().items()}
-    known = {name: _named(family, shapes) for name, family in families().items()}
+    known = {name: sum(one != ("other", None) for one in a) for name, a in answers.items()}
     most = max(known.values(), default=0)
     best = [name for name, count in known.items() if count == most and most]
     best = _by_sizes(best, shapes)
@@ -173,11 +173,6 @@ def _by_sizes(names: Iterable[str], shapes: Mapping[str, tuple[int, ...]]) -> li
             fits[name] = all(_is_twice(end, other, shapes) for end, other in pairs)
     confirmed = [name for name, fit in fits.items() if fit]
     return confirmed or [name for name in names if fits.get(name, True)]
-
-
-def _named(family: Family, modules: Iterable[str]) -> int:
-    """How many modules a table names, with whatever role."""
-    return sum(family.names(one) or family.fused_in(one) is not None for one in modules)
 
 
 def _answer(family: Family, modules: Iterable[str]) -> tuple[tuple[str, object], ...]:

@@ -83,10 +83,10 @@ def _others(adapter: Path) -> Iterator[Skip]:
     """A note on adapters of the same model, which PEFT puts into folders below the unnamed one."""
     below = sorted(path.parent.name for path in adapter.glob(f"*/{CONFIG}"))
     if below:
-        what = "another adapter is" if len(below) == 1 else f"{len(below)} other adapters are"
+        one, many = "another adapter is in a folder", f"{len(below)} other adapters are in folders"
         message = (
-            f"{what} in a folder below it, such as {printable(below[0], limit=80)}, and not read: "
-            "to have it measured, give that folder"
+            f"{one if len(below) == 1 else many} below it, such as "
+            f"{printable(below[0], limit=80)}, and not read: give that folder to have it measured"
         )
         yield Skip(str(adapter), "", "other-adapter", message)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from rankscope.checkpoints.files.opened_file import Opened, together, under_names
 from rankscope.checkpoints.files.weights_file import open_file
 from rankscope.checkpoints.options import Options
+from rankscope.checkpoints.tensors import Tensor
 
 LIST = "modules.json"
 MODULE = re.compile(r"\d+_[A-Za-z]\w*")  # `2_Dense`: its place and its class
@@ -30,7 +31,8 @@ def open_modules(folder: Path, options: Options) -> Opened:
     RankscopeError
         If a file is damaged.
     """
-    opened, tensors = [], {}
+    opened: list[Opened] = []
+    tensors: dict[str, Tensor] = {}
     for module in module_folders(folder):
         path = next((module / name for name in WEIGHTS if (module / name).is_file()), None)
         if path is not None:
