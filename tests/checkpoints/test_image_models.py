@@ -145,6 +145,7 @@ SEPARATE: dict[str, Shapes] = {  # the last is that of the groups
     },
     "of stages": {"place.1.proj.0.weight": (64, 1, 3, 3), "place.2.proj.0.weight": (96, 1, 3, 3)},
     "beside a gain": {
+        "stem.0.weight": (32, 3, 3, 3),
         "last.scale.conv.weight": (96, 1, 1, 1),
         "last.full.0.conv.weight": (96, 1, 3, 3),
     },
@@ -168,6 +169,14 @@ MIXING: dict[str, Shapes] = {  # the last is one matrix
         "discriminators.1.convs.1.weight": (64, 32, 5, 5),
         "discriminators.0.convs.1.weight": (64, 32, 5, 5),
         "discriminators.0.convs.0.weight": (32, 1, 5, 5),
+    },
+    "before a square": {
+        "decoder.b.weight": (64, 64, 1, 1),
+        "decoder.a.weight": (64, 32, 3, 3),
+    },
+    "two on grey": {
+        "stem.conv2.conv.weight": (64, 1, 1, 1),
+        "stem.conv1.conv.weight": (64, 1, 3, 3),
     },
     "words of a text": {"convs.1.weight": (16, 1, 4, 30), "convs.0.weight": (16, 1, 3, 30)},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -120,15 +121,17 @@ def _is_among_single_kernels(name: str, shape: Shape, near: Neighbours) -> bool:
 
     They differ in one number of their names: the last one, as in a list of kernels for parts of the
     channels, or another, and then in their outputs, as those of stages do. Or one beside it has no
-    sides, which is a gain for each channel. The cost of an error: as above.
+    sides, which is a gain for each channel unless both read grey images: so the model must read
+    coloured ones. The cost of an error: as above.
     """
     if shape[1] != 1 or shape[0] == 1 or len({*shape[2:]}) > 1 or len(shape) != len(IMAGES):
         return False
     around = name.removesuffix(".weight").removesuffix(CONV).rpartition(".")[0]
     around = around.rpartition(".")[0] if around.rpartition(".")[2].isdigit() else around
     gain = (*shape[:2], 1, 1)
-    if shape != gain and around and near.shapes_within(around.rpartition(".")[0])[gain]:
-        return True
+    if shape != gain and around and near.has_colours:
+        if near.shapes_within(around.rpartition(".")[0])[gain]:
+            return True
     numbers = numbers_in(name)
     for number in numbers:
         rest = name[number.end :]
@@ -163,7 +166,7 @@ def _is_within_a_bottleneck(name: str, shape: Shape, near: Neighbours) -> bool:
     if any(shape[1] in one[:2] for one in beside):
         return False
     flat = [one for one in beside if math.prod(one[2:]) == 1]
-    passed = {one[0] for one in flat} & {one[1] for one in flat}
+    passed = {a[0] for a, b in itertools.permutations(flat, 2) if a[0] == b[1]}
     return any(
         count % shape[1] == 0 and 0 in (count % shape[0], shape[0] % count) for count in passed
     )

@@ -10,6 +10,7 @@ from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import printable
 
 # Modules beside a weight that round it: of ModelOpt, torch and torchao.
+MARK = ".weight_"  # which all of these have
 ROUNDING = re.compile(
     r"(?P<module>.*)\.(?P<called>weight_quantizer|weight_fake_quant|weight_fake_quantizer)\..*"
 )
@@ -31,6 +32,6 @@ def rounded_in_use(tensors: Mapping[str, Tensor]) -> Iterator[Skip]:
 
 def rounded_by(name: str, tensors: Mapping[str, Tensor]) -> str:
     """The weight that the module of a tensor rounds; empty for all others."""
-    found = ROUNDING.fullmatch(name)
+    found = ROUNDING.fullmatch(name) if MARK in name else None
     weight = "" if found is None else f"{found['module']}.weight"
     return weight if weight in tensors else ""
