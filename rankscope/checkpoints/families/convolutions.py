@@ -129,19 +129,25 @@ def _is_among_single_kernels(name: str, shape: Shape, near: Neighbours) -> bool:
     around = name.removesuffix(".weight").removesuffix(CONV).rpartition(".")[0]
     around = around.rpartition(".")[0] if around.rpartition(".")[2].isdigit() else around
     gain = (*shape[:2], 1, 1)
-    if shape != gain and around and near.has_colours:
-        if near.shapes_within(around.rpartition(".")[0])[gain]:
-            return True
-    numbers = numbers_in(name)
+    if shape == gain:
+        return False
+    if near.has_colours and around and near.shapes_within(around.rpartition(".")[0])[gain]:
+        return True
+    numbers = [number for number in numbers_in(name) if number.is_plain]
     for number in numbers:
         rest = name[number.end :]
         alike = [near.shape_of(f"{number.before}{value}{rest}") for value in range(MOST)]
         alike = [one for one in alike if one]
-        if len(alike) < 2 or any(one[1:2] != (1,) or len({*one[2:]}) > 1 for one in alike):
+        if len(alike) < 2 or not all(_is_square_kernel(one) for one in alike):
             continue
         if number is numbers[-1] or len({one[0] for one in alike}) == len(alike):
             return True
     return False
+
+
+def _is_square_kernel(shape: Shape) -> bool:
+    """Whether a shape is that of square kernels of one input each."""
+    return shape[1:2] == (1,) and len({*shape[2:]}) == 1 and shape[2] > 1
 
 
 def _is_within_a_bottleneck(name: str, shape: Shape, near: Neighbours) -> bool:
