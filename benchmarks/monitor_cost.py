@@ -1,7 +1,7 @@
 """What a monitor costs a training: the share that it keeps, and how much slower the training is.
 
 Trains a small transformer-like stack with and without a monitor, in turns, and compares processor
-time of the training's thread, wall time, and what the monitor says of itself.
+time of the training's thread, wall time, and what the monitor reports as its cost.
 
     python -m benchmarks.monitor_cost [--width 256] [--steps 200]
 """

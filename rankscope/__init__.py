@@ -182,7 +182,9 @@ def __getattr__(name: str) -> Any:
         return import_module(f"rankscope.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'rankscope' has no attribute {name!r}")
-    return getattr(import_module(_HOME_OF[name]), name)
+    found = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = found  # looked up here from now on
+    return found
 
 
 def __dir__() -> list[str]:

@@ -55,7 +55,7 @@ def write_file(path: Path, content: bytes, *, wait: bool = True) -> None:
     ----------
     wait
         Whether to wait for the disk. Without, a loss of power may leave a file under its name that
-        is not whole, which whoever reads it must notice, and can do without.
+        is not complete; its reader must notice that, and must be able to do without it.
 
     Raises
     ------

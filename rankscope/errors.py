@@ -141,7 +141,12 @@ def require_folder(path: str | Path, *, setting: str = "out") -> None:
         if folder.is_dir():
             return
         if os.path.lexists(folder):
-            raise WrongSettingError(f"is a file: choose a folder as `{setting}`", path=folder)
+            raise WrongSettingError(f"is a file: `{setting}` must be a folder", path=folder)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a library's error, cut to fit into another message; its type if empty."""
+    return printable((str(error).strip().splitlines() or [type(error).__name__])[0], limit=160)
 
 
 def closest_first(name: str, known: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""How a ReLoRA cycle begins: the A of each new adapter, the warm-up, and who hears of it."""
+"""How a ReLoRA cycle begins: the A of each new adapter, the warm-up, and who is notified."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def restart_warmup(
     [1.0, 1.0, 0.25, 0.5, 1.0, 1.0]
     """
     if every < 1 or length < 0:
-        message = f"`every` is {every} and `length` {length}, and must be at least 1 and 0"
+        message = f"`every` is {every} and `length` {length}: give at least 1 and 0"
         raise WrongSettingError(message)
 
     def multiplier(update: int) -> float:
@@ -85,7 +85,7 @@ class Listener(Protocol):
         """The model."""
 
     def hear_restart(self, step: int | None) -> None:
-        """Adapters were merged in float64 and begun anew; None if the step is not certain."""
+        """Adapters were merged in float64 and restarted; ``step`` is None if it is not certain."""
 
 
 _listeners: WeakSet[Listener] = WeakSet()  # of this process, as long as somebody else holds them
@@ -102,7 +102,7 @@ def stop_listening(listener: Listener) -> None:
 
 
 def announce_restart(layers: Collection[nn.Module], step: int | None) -> None:
-    """Tell whoever listens to a model with any of these layers that their adapters began anew."""
+    """Notify the listeners of a model with any of these layers that its adapters were restarted."""
     restarted = {id(layer) for layer in layers}
     for listener in tuple(_listeners):
         if any(id(module) in restarted for module in listener.model.modules()):

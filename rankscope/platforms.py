@@ -94,16 +94,11 @@ def hub_home() -> Path:
 
 
 def load_of_machine() -> float | None:
-    """Processes that were at work, on average over the last minute; None where nothing says."""
+    """Mean number of running processes over the last minute; None where the system has no count."""
     try:
         return os.getloadavg()[0]
-    except (AttributeError, OSError):  # Windows
-        import psutil
-
-        try:
-            return float(psutil.getloadavg()[0])
-        except (AttributeError, OSError, RuntimeError):  # its counter may be out of reach
-            return None
+    except (AttributeError, OSError):
+        return None  # Windows: psutil's substitute counts from its own start, so it begins at zero
 
 
 def yield_processors(nice: int) -> None:

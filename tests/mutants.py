@@ -31,7 +31,9 @@ class Mutant:
     tests: str
 
 
-SHARP, BOUNDS = "tests/spectra/test_sharpness.py", "tests/spectra/test_bounds.py"
+SHARP, BOUNDS, VALUES = (
+    f"tests/spectra/test_{name}.py" for name in ("sharpness", "bounds", "singular_values")
+)
 INVERSE, TWO = (f"tests/spectra/test_{name}.py" for name in ("inverse_route", "symmetric"))
 BACKENDS, LIBRARIES, ON_DEVICE = (
     f"tests/spectra/test_{name}.py" for name in ("backends", "lapack_routines", "device_matrices")
@@ -150,6 +152,17 @@ MUTANTS = (
     Mutant("analysis/device_worker.py", "        check_room(recipe)\n", "", DEVICE),
     Mutant("analysis/device_worker.py", "  found = stack_spectra(matrices)", "  raise", DEVICE),
     Mutant("spectra/low_rank.py", "scaling_exponent(float(one))", "0", SHARP),
+    Mutant("spectra/low_rank.py", "np.ldexp(one, -exponents) for", "one for", VALUES),
+    Mutant("spectra/low_rank.py", "energy < TINY**2", "False", VALUES),
+    Mutant(
+        "spectra/matrices.py", "np.tri(*transposed.shape[-2:],", "np.tri(factors.shape[-1],", VALUES
+    ),
+    Mutant(
+        "spectra/matrices.py",
+        "dtype=np.bool_), transposed, 0.0)",
+        "k=1, dtype=np.bool_), transposed, 0.0)",
+        VALUES,
+    ),
     Mutant("spectra/spectrum.py", "scaled, np.nextafter(scaled, end))", "scaled, scaled)", SHARP),
     Mutant(
         "spectra/spectrum.py",

@@ -112,7 +112,7 @@ MAY_IMPORT = {
     "representing": {
         *("errors", "durable", "checkpoints", "results", "pipeline"),
         *("scoring", "evaluation", "representations", "components"),
-        *("spectra.bounds", "spectra.matrices", "statistics.equal_loss"),
+        *("spectra.bounds", "spectra.formats", "spectra.matrices", "statistics.equal_loss"),
     },
     "published": {"errors"},
     "report": {

@@ -37,6 +37,6 @@ def test_a_file_in_the_way_is_named(
     monkeypatch.chdir(full_run.parent.parent)
     FILE.write_bytes(b"mine")
     Path("text.txt").write_text("It was a bright cold day in April.")
-    with pytest.raises(WrongSettingError, match=r"^file: is a file: choose a folder as `\w+`$"):
+    with pytest.raises(WrongSettingError, match=r"^file: is a file: `\w+` must be a folder$"):
         DOORS[door](FILE / below)
     assert FILE.read_bytes() == b"mine"

@@ -176,8 +176,8 @@ def analyze(
     folder = None if out is None else Path(out)
     if shard is not None:
         return reported(answer_share(question, Shard.of(shard), out=folder, engine=workers))
-    looked = None if folder is None else question.look(folder)
-    recalled = None if folder is None or recheck else question.recall(folder, looked)
+    looked = None if folder is None else question.recall(folder).look()
+    recalled = None if folder is None or recheck else question.recalled(folder, looked)
     return reported(
         recalled or answer(question, out=folder, engine=workers, before=looked, recheck=recheck)
     )
@@ -197,18 +197,19 @@ def answer(
     Parameters
     ----------
     before
-        All files that it is about, as they were when somebody looked.
+        All files that it is about, as they were before the call, if the caller has looked.
     """
     selection = question.selection()
     if selection.subspaces is not None and out is None:
         raise WrongSettingError("`subspaces` writes a separate table: choose a folder for `out`")
-    before = None if out is None else before or question.look(out)
+    recall = None if out is None else question.recall(out)
+    before = before or (None if recall is None else recall.look())
     found = question.survey()
 
     def seen(folders: Iterable[str]) -> dict[str, Any] | None:
-        if out is None or before is None or not all(before.covers(run.path) for run in found.runs):
+        if recall is None or before is None:
             return None
-        return question.seen(before, out, folders)
+        return recall.seen(before, folders, runs=[run.path for run in found.runs])
 
     return analyze_runs(
         found, selection, out=out, engine=engine, progress=progress, seen=seen, recheck=recheck
@@ -234,7 +235,7 @@ def analyze_runs(
         May change the result before it is written.
     seen
         Says what to record of the files, given the folders that tensors were read from: see
-        `Question.seen`.
+        `rankscope.pipeline.recall.Recall.seen`.
     recheck
         Plan every step again, although no file has changed.
     """

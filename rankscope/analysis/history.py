@@ -276,12 +276,14 @@ class _Walk:
         if same is not None:
             contents, part.bare = same
             part.is_renamed = True
-            message = "its names differ from those before by a prefix: taken for the same matrices"
+            message = "its names differ from earlier ones by a prefix: taken for the same matrices"
             self.notes.append(Skip(path, "", "prefix", message))
         apart = apart or difference(earlier, contents)
         now, last = (f"{self.run.unit} {step}" for step in (checkpoint.step, part.last.step))
         if apart:
-            message = f"{now} does not continue {last}: {apart}. No update crosses this break"
+            message = (
+                f"{now} does not continue {last}: {apart}. No update is measured across this break"
+            )
             self.skips.append(Skip(path, "", "break", message))
             self.part = None
             return None

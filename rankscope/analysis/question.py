@@ -5,38 +5,29 @@ Loads neither numpy nor a layout: a call with nothing to do should cost nothing.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rankscope.addresses import is_stand_in
-from rankscope.analysis.recalled import RecalledAnalysis
-from rankscope.pipeline.call_results import recalled, sweep_results
-from rankscope.pipeline.seen_files import (
-    VARIABLES,
-    Seen,
-    States,
-    digest_of,
-    in_folders,
-    seen_in,
-    states_of,
-    states_of_package,
-)
+from rankscope.pipeline.recall import Recall, Recalled
 from rankscope.results.columns import (
     ANALYSIS_RECORD,
     COLUMNS,
+    MEASURED,
     SPECTRA_FOLDER,
     SUBSPACE_COLUMNS,
     SUBSPACES_FOLDER,
 )
-from rankscope.results.record import has_its_files, sound_record
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from rankscope.analysis.request import Selection, Windows
     from rankscope.checkpoints.survey import Survey
     from rankscope.pipeline.choices import Layers, Names, Steps
+    from rankscope.pipeline.seen_files import Seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,60 +85,43 @@ class Question:
             base=self.base,
         )
 
-    def look(self, out: Path) -> Seen:
-        """All files that are asked about, as they are now."""
+    def recall(self, out: Path) -> Recall:
+        """The question to a results folder."""
         given = (self.base, self.since, self.family)
-        beside = [path for path in given if path is not None and Path(path).exists()]
-        return Seen.below((*self.paths, *beside), without=out)
+        beside = (path for path in given if path is not None and Path(path).exists())
+        asked = [str(one) if isinstance(one, Path) else one for one in astuple(self)[1:]]
+        return Recall(
+            about=(asked, COLUMNS, SUBSPACE_COLUMNS),
+            paths=(*self.paths, *beside),
+            out=out,
+            record=ANALYSIS_RECORD,
+            stores=(SPECTRA_FOLDER, SUBSPACES_FOLDER),
+        )
 
-    def seen(self, before: Seen, out: Path, folders: Iterable[str]) -> dict[str, Any] | None:
-        """What is recorded about the files once the answer is found and its store written.
-
-        Parameters
-        ----------
-        before
-            The files as they were before any was opened.
-        folders
-            Where other files were read from.
-
-        Returns
-        -------
-        None if files have changed since, or are too recent for a further change to show.
-        """
-        apart = before.apart(folders)
-        if any(is_stand_in(Path(folder, "file")) for folder in apart):
-            return None
-        beside = in_folders(apart)
-        if self.look(out).files != before.files or not before.is_settled(beside):
-            return None
-        return {"digest": self._digest(before.files, beside, out), "folders": apart}
-
-    def recall(self, out: Path, looked: Seen | None = None) -> RecalledAnalysis | None:
+    def recalled(self, out: Path, looked: Seen | None = None) -> RecalledAnalysis | None:
         """The last analysis in ``out``, if it is the answer and no file has changed since.
 
         Parameters
         ----------
         looked
-            The files as they are now, if somebody has looked.
+            The files as they are now, if the caller has looked.
         """
-        sweep_results(out)
-        record = sound_record(out / ANALYSIS_RECORD)
-        seen = seen_in(record)
-        if seen is None:
-            return None
-        files, beside = (looked or self.look(out)).files, in_folders(seen["folders"])
-        if seen["digest"] != self._digest(files, beside, out):
-            return None
-        if not has_its_files(out / ANALYSIS_RECORD, record):  # last, since it reads all of them
-            return None
-        return RecalledAnalysis(**recalled(record), out=out, record=record)
+        record = self.recall(out).recorded(looked)
+        return None if record is None else RecalledAnalysis.of(record, out)
 
-    def _digest(self, files: States, beside: States, out: Path) -> str:
-        """Digest of the question, of this version, of what was read, and of the stores."""
-        asked = [str(one) if isinstance(one, Path) else one for one in astuple(self)]
-        paths = [(str(path), str(Path(path).resolve())) for path in self.paths]
-        columns = COLUMNS, SUBSPACE_COLUMNS
-        variables = [os.environ.get(name) for name in VARIABLES]
-        about = asked[1:], paths, variables, columns
-        stores = states_of(out / name for name in (SPECTRA_FOLDER, SUBSPACES_FOLDER))
-        return digest_of(about, files, beside, stores, states_of_package())
+
+@dataclass(frozen=True)
+class RecalledAnalysis(Recalled):
+    """An earlier analysis whose results still hold."""
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The rows as a DataFrame."""
+        from rankscope.results.results import open_results
+
+        return open_results(self.out).metrics
+
+    @property
+    def measured(self) -> int:
+        """Number of rows that are measurements."""
+        return sum(count for status, count in self.record["status"].items() if status in MEASURED)

@@ -146,7 +146,7 @@ def _answer(connection: Connection) -> None:
         outcomes = decompose_all(chunk)
         try:
             connection.send(outcomes)
-        except OSError:  # whoever waited for them has been killed
+        except OSError:  # the parent process has been killed
             return
 
 

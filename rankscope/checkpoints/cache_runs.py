@@ -72,7 +72,7 @@ def read_cache(folder: Path, model: Path, options: Options) -> Cached:
         if layouts[path] is None:
             read.folders.append((path, f"{name}@{path.name[:12]}"))
         elif path not in used:
-            why = "is on no branch that states a step, as others are"
+            why = "is not on a branch whose name states a step, as others are"
             read.places.append(Place(path, "left out", reason=why))
             read.notes.append(Skip(str(path), "", "left-out", f"is left out: it {why}"))
     return read

@@ -35,6 +35,11 @@ def state_of(path: str | Path) -> State | None:
     return _state(status)
 
 
+def states_of_files(paths: Iterable[str | Path]) -> FileStates:
+    """Each of these files with its state."""
+    return tuple((str(path), state_of(path)) for path in paths)
+
+
 def states_below(path: Path) -> dict[str, State]:
     """The state of a file, or of every file in a folder and the folders in it.
 
@@ -65,7 +70,7 @@ def as_planned(files: Iterable[tuple[str, State | None]]) -> Iterator[None]:
 def unchanged(path: str | Path, descriptor: int) -> Iterator[None]:
     """Check that an open file is as it was planned, before and after it is read.
 
-    A file that was removed meanwhile is still there for whoever has it open.
+    A file that was removed meanwhile is still there for a process that has it open.
 
     Raises
     ------
@@ -82,7 +87,7 @@ def unchanged(path: str | Path, descriptor: int) -> Iterator[None]:
 
 
 def changed(path: str | Path) -> RankscopeError:
-    """The error about a file that somebody wrote to."""
+    """The error about a file that was written to."""
     message = "was written to while it was read: run it again"
     return RankscopeError(message, path=path, reason=CHANGED)
 

@@ -17,9 +17,9 @@ from rankscope.checkpoints.checksums import FileDigest
 from rankscope.checkpoints.file_states import State, state_of
 from rankscope.checkpoints.limits import MAX_JSON, check_values
 from rankscope.checkpoints.tensors import open_regular
+from rankscope.durable import MANIFEST
 from rankscope.errors import DAMAGE, RankscopeError, printable
 
-MANIFEST = "MANIFEST.json"
 FORMATS = ("rankscope-checkpoint-", "rankscope-relora-checkpoint-", "rankscope-merges-")
 ADVICE = "restore it from a copy, or remove MANIFEST.json if the change was deliberate"
 

@@ -1,4 +1,4 @@
-"""What a run logged while training, as records with the same keys whoever wrote them."""
+"""What a run logged while training, as records with the same keys for every trainer."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def _iter_unused(folder: Node, owner: str) -> Iterator[Place]:
     if not inside:
         why = "is empty"
     elif links == len(inside):
-        why = f"holds links only, {links} of them, which are not followed"
+        why = f"holds only links ({links}), which are not followed"
     else:
         what = "files and folders" if len(inside) > 1 else "file or folder"
         why = f"holds no checkpoint ({len(inside)} {what})"

@@ -147,8 +147,8 @@ def analyze(
             done = answer_share(question, share, out=out, engine=workers, progress=progress)
         end_shard(done, out=out, as_json=as_json, strict=strict)
         return
-    looked = question.look(out)
-    found: CallResult | None = None if recheck else question.recall(out, looked)
+    looked = question.recall(out).look()
+    found: CallResult | None = None if recheck else question.recalled(out, looked)
     if found is None:
         from rankscope.analysis.analyze import answer
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,6 +26,10 @@ from rankscope.cli.options import (
 )
 from rankscope.errors import WrongSettingError, plain
 
+if TYPE_CHECKING:
+    from rankscope.evaluation.evaluate_question import EvaluateQuestion
+    from rankscope.evaluation.evaluation_folder import Evaluation
+
 
 def evaluate(
     runs: Runs,
@@ -44,7 +48,7 @@ def evaluate(
         typer.Option(
             metavar="[NAME=]PATH",
             help="Minimal pairs to score: BLiMP's folder or zip, or a file of pairs; as the task "
-            "NAME, or blimp; once a call.",
+            "NAME, or blimp; once per call.",
         ),
     ] = None,
     agreement: Annotated[
@@ -108,44 +112,36 @@ def evaluate(
     """
     require_installed("torch", "tokenizers", what="evaluation", extra="train")
     from rankscope.cli.output import end_call, of_curves, print_evaluations
-    from rankscope.cli.progress import progress_bar
-    from rankscope.evaluation.benchmark import BenchmarkOptions, benchmarks_of
-    from rankscope.evaluation.evaluate import NOTHING_EVALUATED, evaluate_found
-    from rankscope.evaluation.open_model import OpenOptions
-    from rankscope.pipeline.choices import steps_of
-    from rankscope.pipeline.curves import survey_here
+    from rankscope.evaluation.evaluate_question import NOTHING_EVALUATED, EvaluateQuestion
     from rankscope.results.columns import EVALUATION_RECORD, EVALUATION_SKIPS
-    from rankscope.scoring.document_spans import Cut
 
     if blimp and len(blimp) > 1:
         raise WrongSettingError(
-            f"`blimp` was given {len(blimp)} times: give one set of pairs a call, each with a "
+            f"`blimp` was given {len(blimp)} times: give one set of pairs per call, each with a "
             "NAME of its own; `out` keeps those of earlier calls"
         )
-    benchmarks = benchmarks_of(
-        BenchmarkOptions(
-            text=text or [],
-            blimp=blimp[0] if blimp else None,
-            held_out=held_out,
-            cut=Cut(window, stride, document_perplexity),
-            max_documents=max_documents,
-            pairs=pairs,
-            leading_space=leading_space,
-            agreement=agreement,
-        )
-    )
-    options = OpenOptions(
-        tokenizer=None if tokenizer is None else str(tokenizer),
+    question = EvaluateQuestion(
+        paths=tuple(runs),
+        text=tuple(text or ()),
+        blimp=blimp[0] if blimp else None,
+        held_out=held_out,
+        agreement=agreement,
+        steps=steps,
+        window=window,
+        stride=stride,
+        document_perplexity=document_perplexity,
+        max_documents=max_documents,
+        pairs=pairs,
+        leading_space=leading_space,
         prefix=prefix,
+        tokenizer=tokenizer,
         device=device,
         precision=precision,
+        layout=layout,
+        base=base,
         trust_remote_code=trust_remote_code,
     )
-    chosen = steps_of(steps)
-    met = survey_here(runs, layout=layout, base=base)
-    set_threads(threads)
-    with progress_bar("evaluating") as progress:
-        found = evaluate_found(met, benchmarks, options, out=out, steps=chosen, progress=progress)
+    found = question.recalled(out) or _answered(question, out, threads)
 
     def print_record(record: dict[str, Any]) -> None:
         print_evaluations(of_curves(record["evaluations"], found.curves))
@@ -159,3 +155,12 @@ def evaluate(
         nothing=NOTHING_EVALUATED,
         strict=strict,
     )
+
+
+def _answered(question: EvaluateQuestion, out: Path, threads: int | None) -> Evaluation:
+    from rankscope.cli.progress import progress_bar
+    from rankscope.evaluation.evaluate import answer
+
+    set_threads(threads)
+    with progress_bar("evaluating") as progress:
+        return answer(question, out=out, progress=progress)

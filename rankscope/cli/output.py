@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from rankscope.checkpoints.skip import Skip
     from rankscope.pipeline.call_results import CallResult
     from rankscope.pipeline.curves import Curve
-    from rankscope.representing.remembered import CurvePlace
+    from rankscope.pipeline.recall import CurvePlace
 
 MOST = 20  # lines
+FEW = 3  # lines with the same reason and message; more of them are counted
 FEW_DOCUMENTS = 50  # with fewer, 95 % intervals over documents hold the truth less often
 RANKME = (
     "RankMe: effective rank of the features' singular values, uncentred; Gaussian: of as many "
@@ -68,7 +69,7 @@ def print_columns(rows: list[tuple[str, ...]], *, left: int, indent: str = "") -
 
 
 def print_evaluations(evaluations: list[dict[str, Any]]) -> None:
-    """Print on stdout what ``evaluation.json`` says of some runs and tasks: one table per task."""
+    """Print on stdout entries of ``evaluation.json``: one table per task."""
     for task in dict.fromkeys(one["task"] for one in evaluations):
         found = [one for one in evaluations if one["task"] == task]
         title = f"{task}: first → last step (± half the width of the 95 % interval)"
@@ -120,7 +121,7 @@ def print_representations(listed: list[dict[str, Any]]) -> None:
 
 
 def _print_energies(listed: list[dict[str, Any]]) -> None:
-    """Print how much of what weights read lies where they look, at the last step."""
+    """Print the share of inputs' energy in the weights' leading directions, at the last step."""
     if not listed:
         return
     title = "energy of the weights' inputs, minus the mean, in their leading directions: last step"
@@ -141,7 +142,7 @@ def _print_energies(listed: list[dict[str, Any]]) -> None:
 def of_curves(
     listed: Iterable[dict[str, Any]], curves: Iterable[Curve | CurvePlace]
 ) -> list[dict[str, Any]]:
-    """What a record says of these curves: the settings of this call.
+    """The entries of a record for these curves: the settings of this call.
 
     Others of the same run and task stay in the record if nothing replaced them.
     """
@@ -179,7 +180,7 @@ def _measured(one: dict[str, Any], name: str) -> str:
 
 
 def print_skips(skips: Sequence[Skip], *, file: str | Path | None = None) -> None:
-    """List what was skipped, or if it is too much, name the file that does."""
+    """List what was skipped; if that is too much, name the file that lists the rest."""
     lines = in_brief(skips)
     for line in lines[:MOST]:
         typer.echo(f"skipped: {in_options(line)}", err=True)
@@ -198,16 +199,18 @@ def print_notes(notes: Sequence[Skip]) -> None:
 
 
 def in_brief(skips: Sequence[Skip]) -> list[str]:
-    """One line each; if there are many, one per reason and message, with a count."""
-    if len(skips) <= MOST:
-        return [str(skip) for skip in skips]
+    """One line each; of more than a few with one reason and message, the first and a count."""
     kinds: dict[tuple[str, str], list[Skip]] = {}
     for skip in skips:
         kinds.setdefault((skip.reason, skip.message), []).append(skip)
-    return [
-        str(alike[0]) + (f" (and {len(alike) - 1} more like it)" if len(alike) > 1 else "")
-        for alike in kinds.values()
-    ]
+    few = FEW if len(skips) <= MOST else 1
+    lines: list[str] = []
+    for alike in kinds.values():
+        if len(alike) <= few:
+            lines += map(str, alike)
+        else:
+            lines.append(f"{alike[0]} (and {len(alike) - 1} more like it)")
+    return lines
 
 
 def end_call(

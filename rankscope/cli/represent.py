@@ -28,7 +28,7 @@ from rankscope.errors import plain
 
 if TYPE_CHECKING:
     from rankscope.representing.represent_question import RepresentQuestion
-    from rankscope.representing.represented import RecalledRepresentation, Representation
+    from rankscope.representing.represented import Representation
 
 
 def represent(
@@ -132,7 +132,7 @@ def represent(
         base=base,
         trust_remote_code=trust_remote_code,
     )
-    found = question.remembered(out) or _answered(question, out, threads)
+    found = question.recalled(out) or _answered(question, out, threads)
 
     def print_record(record: dict[str, Any]) -> None:
         print_representations(of_curves(record["representations"], found.curves))
@@ -149,9 +149,7 @@ def represent(
     )
 
 
-def _answered(
-    question: RepresentQuestion, out: Path, threads: int | None
-) -> RecalledRepresentation | Representation:
+def _answered(question: RepresentQuestion, out: Path, threads: int | None) -> Representation:
     from rankscope.cli.progress import progress_bar
     from rankscope.representing.represent import answer
 

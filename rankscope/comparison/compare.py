@@ -145,7 +145,7 @@ def _analysed(a: str | Path, b: str | Path, out: Path) -> Results:
 
 
 def _sides(results: Results, a: str | Path, b: str | Path, group: str | None) -> Sides:
-    """The runs that are meant, by name, folder or group."""
+    """The runs of both sides, by name, folder or group."""
     from rankscope.statistics.differences import Sides
     from rankscope.statistics.replicates import groups_of
 

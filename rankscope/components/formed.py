@@ -139,7 +139,7 @@ def times_stored(
 def near_zero_floor(
     one: Formed, gain: Matrix, dtype: str, numbers_of: Callable[[Matrix], Matrix]
 ) -> float:
-    """What the stored numbers below the smallest normal one round, beyond `Formed.relative`.
+    """Rounding of the stored numbers below the smallest normal one, beyond `Formed.relative`.
 
     From there to zero the spacing is constant: each errs as if it were the smallest normal one.
     """

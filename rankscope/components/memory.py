@@ -1,4 +1,4 @@
-"""How much memory the spectrum of a recipe takes at the least, compared before anything is read."""
+"""The least memory that the spectrum of a recipe takes, checked before anything is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Restarts that reset nothing: the adapters go on where they were."""
+"""Restarts that reset nothing: the adapters continue where they were."""
 
 from __future__ import annotations
 

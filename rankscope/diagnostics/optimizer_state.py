@@ -41,7 +41,7 @@ def check_optimizer(evidence: Evidence) -> Iterator[Finding | Unchecked]:
 
 
 def _own_states(evidence: Evidence) -> Iterator[Finding]:
-    """Of rankscope's trainer, which keeps the newest states in the folder ``state``."""
+    """Check a run of rankscope's trainer, which keeps the newest states in the folder ``state``."""
     found: dict[int, tuple[int, int]] = {}
     for folder in sorted((evidence.run.path / "state").glob("step-*")):
         step, counters = step_in_name(folder.name), _counters(folder)
@@ -70,7 +70,7 @@ def _counters(folder: Path) -> Mapping[str, int]:
 
 
 def _states_beside_checkpoints(evidence: Evidence) -> Iterator[Finding]:
-    """Of trainers that count restarts: no parameter has a counter younger than the training."""
+    """Check trainers that count restarts: no parameter has a counter younger than the training."""
     steps, ages = [], list[int]()
     for moment in evidence.moments:
         counted = moment.contents.restarts or 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rankscope.checkpoints.file_states import changed
 from rankscope.checkpoints.run import Run
 from rankscope.errors import WrongSettingError
+from rankscope.evaluation.evaluate_question import EvaluateQuestion
 from rankscope.evaluation.held_out_text import held_out_digest, held_out_documents
 from rankscope.evaluation.score_files import PairScores, Scores
 from rankscope.evaluation.text_sets import (
@@ -80,30 +81,6 @@ class Benchmark(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class BenchmarkOptions:
-    """What to score checkpoints on, as in the parameters of `rankscope.evaluate`."""
-
-    text: Sequence[str | Path] = ()
-    blimp: str | Path | None = None
-    held_out: bool = False
-    cut: Cut = field(default_factory=Cut)
-    max_documents: int | None = None
-    pairs: int | None = None
-    leading_space: bool = False
-    agreement: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("max_documents", "pairs"):
-            count = getattr(self, name)
-            if count is not None and count < 1:
-                raise WrongSettingError(f"`{name}` is {count}, which leaves nothing to score")
-        if not (self.text or self.held_out or self.agreement or self.blimp is not None):
-            raise WrongSettingError(
-                "nothing to evaluate on: give `text` or `blimp`, or set `held_out` or `agreement`"
-            )
-
-
 @dataclass
 class TextBenchmark:
     """Likelihood of documents."""
@@ -111,7 +88,8 @@ class TextBenchmark:
     name: str
     documents: Callable[[Run], Iterable[TextDocument]]
     digest: Callable[[Run], str]
-    options: BenchmarkOptions
+    cut: Cut
+    max_documents: int | None
     _encoded: dict[str, EncodedDocuments] = field(default_factory=dict, init=False)
 
     def open(self) -> None:
@@ -119,14 +97,13 @@ class TextBenchmark:
 
     def settings(self, run: Run) -> dict[str, Any]:
         """The data, and how documents are cut."""
-        cut = self.options.cut
         return {
             "kind": "text",
             "data": self.digest(run),
-            "window": cut.context,
-            "stride": cut.stride,
-            "document_perplexity": cut.document_perplexity,
-            "max_documents": self.options.max_documents,
+            "window": self.cut.context,
+            "stride": self.cut.stride,
+            "document_perplexity": self.cut.document_perplexity,
+            "max_documents": self.max_documents,
         }
 
     def prepare(self, encoder: TextEncoder, run: Run) -> None:
@@ -136,7 +113,7 @@ class TextBenchmark:
     def score(self, model: TextModel, run: Run, progress: ShareDone) -> Scores:
         """Losses of every document."""
         documents = self._documents(model.encoder, run)
-        return score_documents(model, documents, self.options.cut, progress=progress)
+        return score_documents(model, documents, self.cut, progress=progress)
 
     def _documents(self, encoder: TextEncoder, run: Run) -> EncodedDocuments:
         key = encoder.digest + self.digest(run)
@@ -152,7 +129,8 @@ class PairsBenchmark:
     name: str
     read: Callable[[], Blimp]
     digest: str
-    options: BenchmarkOptions
+    pairs: int | None
+    leading_space: bool
     _encoded: dict[str, EncodedPairs] = field(default_factory=dict, init=False)
 
     @cached_property
@@ -169,8 +147,8 @@ class PairsBenchmark:
         return {
             "kind": "pairs",
             "data": self.digest,
-            "pairs": self.options.pairs,
-            "leading_space": self.options.leading_space,
+            "pairs": self.pairs,
+            "leading_space": self.leading_space,
         }
 
     def prepare(self, encoder: TextEncoder, run: Run) -> None:
@@ -187,74 +165,86 @@ class PairsBenchmark:
     def _pairs(self, encoder: TextEncoder) -> EncodedPairs:
         from rankscope.scoring.minimal_pairs import encode_pairs
 
-        key, leading_space = encoder.digest, self.options.leading_space
+        key, leading_space = encoder.digest, self.leading_space
         if key not in self._encoded:
             pairs = encode_pairs(encoder, self.blimp.pairs, leading_space=leading_space)
             self._encoded = {key: pairs}
         return self._encoded[key]
 
 
-def benchmarks_of(options: BenchmarkOptions) -> list[Benchmark]:
-    """All benchmarks that the options ask for.
+def benchmarks_of(question: EvaluateQuestion) -> list[Benchmark]:
+    """All benchmarks that a question asks for.
 
     Raises
     ------
     WrongSettingError
-        If named data do not exist.
+        If a setting is wrong, or named data do not exist.
     RankscopeError
         If they cannot be read.
     """
+    for name in ("max_documents", "pairs"):
+        count = getattr(question, name)
+        if count is not None and count < 1:
+            raise WrongSettingError(f"`{name}` is {count}, which leaves nothing to score")
+    cut = Cut(question.window, question.stride, question.document_perplexity)
     benchmarks: list[Benchmark] = [
-        text_benchmark(text_set, options) for text_set in text_sets(map(str, options.text))
+        text_benchmark(text_set, cut, question.max_documents)
+        for text_set in text_sets(map(str, question.text))
     ]
-    if options.held_out:
-        benchmarks.append(held_out_benchmark(options))
-    if options.blimp is not None:
-        name, path = named_path(str(options.blimp), otherwise=BLIMP)
+    if question.held_out:
+        benchmarks.append(held_out_benchmark(cut, question.max_documents))
+    if question.blimp is not None:
+        name, path = named_path(str(question.blimp), otherwise=BLIMP)
         if name in (HELD_OUT, AGREEMENT, *(one.name for one in benchmarks)):
             message = f"`blimp` cannot be called {name!r}, the name of another task"
             raise WrongSettingError(message, path=path)
-        benchmarks.append(blimp_benchmark(path, options, name=name))
-    if options.agreement:
-        benchmarks.append(agreement_benchmark(options))
+        benchmarks.append(blimp_benchmark(name, path, question))
+    if question.agreement:
+        benchmarks.append(agreement_benchmark(question))
+    if not benchmarks:
+        raise WrongSettingError(
+            "nothing to evaluate on: give `text` or `blimp`, or set `held_out` or `agreement`"
+        )
     return benchmarks
 
 
-def text_benchmark(text_set: TextSet, options: BenchmarkOptions) -> TextBenchmark:
+def text_benchmark(text_set: TextSet, cut: Cut, max_documents: int | None) -> TextBenchmark:
     """A text set, the same for every run."""
     digest = text_set.digest()
     return TextBenchmark(
         text_set.name,
-        lambda _: text_set.iter_documents(options.max_documents),
+        lambda _: text_set.iter_documents(max_documents),
         lambda _: digest,
-        options,
+        cut,
+        max_documents,
     )
 
 
-def held_out_benchmark(options: BenchmarkOptions) -> TextBenchmark:
+def held_out_benchmark(cut: Cut, max_documents: int | None) -> TextBenchmark:
     """The text that each run held out of its training."""
 
     def documents(run: Run) -> list[TextDocument]:
-        return [TextDocument(text) for text in held_out_documents(run)[: options.max_documents]]
+        return [TextDocument(text) for text in held_out_documents(run)[:max_documents]]
 
-    return TextBenchmark(HELD_OUT, documents, held_out_digest, options)
+    return TextBenchmark(HELD_OUT, documents, held_out_digest, cut, max_documents)
 
 
-def blimp_benchmark(path: Path, options: BenchmarkOptions, *, name: str = BLIMP) -> PairsBenchmark:
+def blimp_benchmark(name: str, path: Path, question: EvaluateQuestion) -> PairsBenchmark:
     """The pairs at a path; parsing them takes many times as long as their digest."""
     digest = blimp_digest(path)
 
     def read() -> Blimp:
-        pairs = read_blimp(path, pairs=options.pairs)
+        pairs = read_blimp(path, pairs=question.pairs)
         if blimp_digest(path) != digest:
             raise changed(path)
         return pairs
 
-    return PairsBenchmark(name, read, digest, options)
+    return PairsBenchmark(name, read, digest, question.pairs, question.leading_space)
 
 
-def agreement_benchmark(options: BenchmarkOptions) -> PairsBenchmark:
+def agreement_benchmark(question: EvaluateQuestion) -> PairsBenchmark:
     """The built-in pairs."""
+    pairs, leading_space = question.pairs, question.leading_space
     return PairsBenchmark(
-        AGREEMENT, lambda: agreement_pairs(pairs=options.pairs), agreement_digest(), options
+        AGREEMENT, lambda: agreement_pairs(pairs=pairs), agreement_digest(), pairs, leading_space
     )

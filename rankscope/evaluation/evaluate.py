@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rankscope.checkpoints.survey import Survey
-from rankscope.evaluation.benchmark import Benchmark, BenchmarkOptions, benchmarks_of
-from rankscope.evaluation.evaluated import Evaluation, RecalledEvaluation, Scored
-from rankscope.evaluation.evaluation_folder import write_results
+from rankscope.evaluation.benchmark import benchmarks_of
+from rankscope.evaluation.evaluate_question import NOTHING_EVALUATED, EvaluateQuestion
+from rankscope.evaluation.evaluation_folder import Evaluation, Scored, write_results
 from rankscope.evaluation.model_engine import ModelEngine
-from rankscope.evaluation.open_model import Device, OpenOptions, Precision
+from rankscope.evaluation.open_model import Device, Precision
 from rankscope.evaluation.score_files import ScoreFile
 from rankscope.evaluation.score_plans import ScoreFiles, ScorePlans, ScoreTask
-from rankscope.pipeline.call_results import reported
+from rankscope.pipeline.call_results import reported, sweep_results
 from rankscope.pipeline.calls import (
     Paths,
     carried_out,
     listed_paths,
     require_out,
+    require_steps,
     results_folder,
 )
-from rankscope.pipeline.choices import Numbers, Steps, steps_of
-from rankscope.pipeline.curves import Curve, recalled_curves, survey_here
+from rankscope.pipeline.choices import Steps, steps_of
+from rankscope.pipeline.curves import Curve
 from rankscope.pipeline.execution import Executed, Meter, Progress
-from rankscope.results.columns import EVALUATION_RECORD
-from rankscope.scoring.document_spans import Cut
 
 if TYPE_CHECKING:
     import pandas as pd
-
-NOTHING_EVALUATED = "no checkpoint could be evaluated"
 
 
 def evaluate(
@@ -140,52 +136,47 @@ def evaluate(
     no checkpoint could be evaluated; 1 skipped, the first: ckpts/full/checkpoint-100: no tokenizer
     found here or in its run ...: pass the `tokenizer` that it was trained with ...
     """
-    benchmarks = benchmarks_of(
-        BenchmarkOptions(
-            text=listed_paths(text),
-            blimp=blimp,
-            held_out=held_out,
-            cut=Cut(window, stride, document_perplexity),
-            max_documents=max_documents,
-            pairs=pairs,
-            leading_space=leading_space,
-            agreement=agreement,
-        )
-    )
-    options = OpenOptions(
-        tokenizer=None if tokenizer is None else str(tokenizer),
+    question = EvaluateQuestion(
+        paths=tuple(listed_paths(paths)),
+        text=tuple(listed_paths(text)),
+        blimp=blimp,
+        held_out=held_out,
+        agreement=agreement,
+        steps=steps,
+        window=window,
+        stride=stride,
+        document_perplexity=document_perplexity,
+        max_documents=max_documents,
+        pairs=pairs,
+        leading_space=leading_space,
         prefix=prefix,
+        tokenizer=tokenizer,
         device=device,
         precision=precision,
+        layout=layout,
+        base=base,
         trust_remote_code=trust_remote_code,
     )
-    runs = survey_here(listed_paths(paths), layout=layout, base=base)
     folder = None if out is None else Path(out)
-    found = evaluate_found(runs, benchmarks, options, out=folder, steps=steps_of(steps))
-    return reported(found, nothing=NOTHING_EVALUATED)
+    recalled = None if folder is None else question.recalled(folder)
+    return reported(recalled or answer(question, out=folder), nothing=NOTHING_EVALUATED)
 
 
-def evaluate_found(
-    found: Survey,
-    benchmarks: Sequence[Benchmark],
-    options: OpenOptions,
-    *,
-    out: Path | None = None,
-    steps: Numbers | None = None,
-    progress: Progress | None = None,
-) -> Evaluation | RecalledEvaluation:
-    """Evaluate the runs that a survey found, unless ``out`` holds the answer already."""
-    plans = ScorePlans(found, benchmarks, options, steps)
-    record = None if out is None else out / EVALUATION_RECORD
-    recalled = recalled_curves(
-        RecalledEvaluation, plans, found=found, record=record, store=ScoreFiles
-    )
-    if recalled is not None:
-        return recalled
+def answer(
+    question: EvaluateQuestion, *, out: Path | None = None, progress: Progress | None = None
+) -> Evaluation:
+    """Answer a question, scoring the checkpoints that ``out`` has no scores of."""
+    recall = None if out is None else question.recall(out)
+    before = None if recall is None else recall.look()  # before the data are read for their digests
+    benchmarks, options = benchmarks_of(question), question.options()
+    steps = steps_of(question.steps)
+    met = question.survey()
+    plans = ScorePlans(met, benchmarks, options, steps)
+    require_steps(plans.count, met.runs)
+    sweep_results(out)
     for benchmark in benchmarks:
         benchmark.open()
-    require_out(out, found.runs)
-    plans = ScorePlans(found, benchmarks, options, steps)  # as the files are now
+    require_out(out, met.runs)
     meter = Meter(progress, plans.count)
     with results_folder(out) as folder:
         fields, files = carried_out(
@@ -194,11 +185,12 @@ def evaluate_found(
             store=ScoreFiles(folder),
             engine=ModelEngine(options, meter),
             meter=meter,
-            found=found,
+            found=met,
         )
-        curves = tuple(plans.curves)
-        evaluation = Evaluation(**fields, curves=curves, asked=plans.asked, scored=_scored(files))
-        return write_results(folder, evaluation)
+        found = write_results(folder, Evaluation(**fields, **plans.found, scored=_scored(files)))
+    if recall is not None:
+        recall.remember(found, before)
+    return found
 
 
 def _scored(all_executed: Iterable[Executed[ScoreTask, ScoreFile]]) -> tuple[Scored, ...]:

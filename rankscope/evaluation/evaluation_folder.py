@@ -1,21 +1,22 @@
-"""Evaluations in the results folder: the table, and the record of its origin."""
+"""What a call of `evaluate` scored, and how it is kept: the table, and the record of its origin."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rankscope.checkpoints.contents import Skip
 from rankscope.durable import write_file
 from rankscope.errors import DAMAGE, RankscopeError
-from rankscope.evaluation.evaluated import Evaluation, Scored, table_of_scores
-from rankscope.evaluation.score_files import ScoreFile, read_scores, score_path
-from rankscope.pipeline.curves import Curve, recorded_curve
+from rankscope.evaluation.score_files import PairScores, ScoreFile, read_scores
+from rankscope.pipeline.curves import Curve, FoundCurves, curve_path, recorded_curve
 from rankscope.pipeline.execution import skip_of
 from rankscope.results.columns import (
+    EVALUATION_COLUMNS,
     EVALUATION_FILE,
     EVALUATION_RECORD,
     EVALUATION_SKIPS,
@@ -23,7 +24,61 @@ from rankscope.results.columns import (
 from rankscope.results.csv_tables import frame_as_csv
 from rankscope.results.record import json_lines, provenance, read_record, write_with_record
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 PACKAGES = ("rankscope", "numpy", "safetensors", "tokenizers", "torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A curve with its files of scores, by step."""
+
+    curve: Curve
+    files: tuple[ScoreFile, ...]
+
+    @property
+    def is_pairs(self) -> bool:
+        """Whether the scores are of minimal pairs, not of documents."""
+        return isinstance(self.files[0].scores, PairScores)
+
+
+@dataclass(frozen=True)
+class Evaluation(FoundCurves):
+    """What one call scored: one curve per run and task.
+
+    Attributes
+    ----------
+    scored
+        The curves of this call with their valid files; those without any are left out.
+    """
+
+    scored: tuple[Scored, ...]
+
+    @property
+    def measured(self) -> int:
+        """Number of scored checkpoints and tasks; where there is none, no results are written."""
+        return sum(len(scored.files) for scored in self.scored)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The rows of this call."""
+        return table_of_scores(self.scored)
+
+
+def table_of_scores(listed: Iterable[Scored]) -> pd.DataFrame:
+    """Every number of these scores, one row each."""
+    import pandas as pd
+
+    from rankscope.results.results import typed_evaluation
+
+    rows = [
+        {"run": scored.curve.run, "step": file.step, "task": scored.curve.task, **asdict(measure)}
+        for scored in listed
+        for file in scored.files
+        for measure in file.measures
+    ]
+    return typed_evaluation(pd.DataFrame(rows, columns=list(EVALUATION_COLUMNS)))
 
 
 def write_results(out: Path, evaluation: Evaluation) -> Evaluation:
@@ -75,7 +130,7 @@ def _with_earlier(out: Path, evaluation: Evaluation) -> tuple[list[Scored], list
         asked = evaluation.asked[curve.run] if curve in evaluation.curves else ()
         files = []
         for step in sorted(set(steps).difference(asked)):
-            path = score_path(out, curve.folder, step)
+            path = curve_path(out, curve.folder, step)
             try:
                 files.append(read_scores(path))
             except RankscopeError as error:

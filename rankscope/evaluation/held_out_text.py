@@ -79,14 +79,28 @@ def held_out_digest(run: Run) -> str:
     """
     _config(run)
     digest = hashlib.blake2b(digest_size=16)
-    recorded = read_json(run.path / ENVIRONMENT).get("data_blake2b")
-    if isinstance(recorded, str) and (run.path / TOKENIZER).is_file():
+    recorded = _recorded_digest(run)
+    if recorded is not None:
         digest.update(recorded.encode())
         digest.update((run.path / TOKENIZER).read_bytes())
     else:
         for text in held_out_documents(run):
             digest.update(hashlib.blake2b(text.encode()).digest())
     return digest.hexdigest()
+
+
+def held_out_folder(run: Run) -> str | None:
+    """Folder of the text that `held_out_digest` reads; None where it reads none."""
+    if _recorded_digest(run) is not None:
+        return None
+    source = Path(_config(run).data.source)
+    return str(source if source.is_dir() else source.parent)
+
+
+def _recorded_digest(run: Run) -> str | None:
+    """What a run recorded of its token ids, if it has a tokenizer to read them with."""
+    recorded = read_json(run.path / ENVIRONMENT).get("data_blake2b")
+    return recorded if isinstance(recorded, str) and (run.path / TOKENIZER).is_file() else None
 
 
 def _config(run: Run) -> Config:

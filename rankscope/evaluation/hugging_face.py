@@ -15,8 +15,8 @@ from torch import Tensor
 from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.layouts.huggingface import open_weights
 from rankscope.checkpoints.limits import memory_budget
-from rankscope.errors import RankscopeError
-from rankscope.evaluation.libraries import first_line, quiet_transformers, require
+from rankscope.errors import RankscopeError, first_line
+from rankscope.evaluation.libraries import quiet_transformers, require
 from rankscope.evaluation.model_parts import CONFIG, NO_MODEL, ModelParts
 from rankscope.scoring.text_model import Network, TextEncoder, TextModel
 

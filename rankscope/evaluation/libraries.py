@@ -21,11 +21,6 @@ def require(package: str) -> None:
         )
 
 
-def first_line(error: Exception) -> str:
-    """The first line of a library's error; its type if it has no message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Silence transformers and peft, and restore their settings afterwards.

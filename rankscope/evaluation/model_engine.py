@@ -25,7 +25,7 @@ class ModelEngine(AbstractContextManager["ModelEngine"]):
     options
         How models are opened.
     meter
-        Told of the progress within a benchmark.
+        Shows the progress within a benchmark.
     """
 
     def __init__(self, options: OpenOptions, meter: Meter) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.run import Checkpoint, Run
@@ -14,10 +14,9 @@ from rankscope.evaluation.prefix import AUTO, prefix_token
 from rankscope.evaluation.stored_tokenizer import StoredTokenizer, find_tokenizer
 from rankscope.pipeline.choices import require_name
 from rankscope.scoring.text_model import TextEncoder, TextModel
+from rankscope.training.config.tree import Device as Device
+from rankscope.training.config.tree import Precision as Precision
 from rankscope.training.data.corpus_tokenizer import ids_digest
-
-Device = Literal["cpu", "cuda"]
-Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)

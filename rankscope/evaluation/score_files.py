@@ -81,11 +81,6 @@ class ScoreFile:
         return int((~np.isfinite(values)).sum())
 
 
-def score_path(out: Path, folder: str, step: int) -> Path:
-    """File of one step in a folder of scores."""
-    return out / folder / f"step-{step:08d}.safetensors"
-
-
 def write_scores(path: Path, file: ScoreFile) -> None:
     """Write the scores of one checkpoint on one task, replacing the file in one go."""
     about: dict[str, Any] = {

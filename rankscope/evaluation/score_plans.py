@@ -9,26 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rankscope.checkpoints.contents import Parameter, Skip
-from rankscope.checkpoints.file_states import FileStates, state_of
+from rankscope.checkpoints.file_states import FileStates, states_of_files
 from rankscope.checkpoints.fingerprint import fingerprint
 from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.checkpoints.survey import Survey
 from rankscope.durable import safe_name
 from rankscope.errors import RankscopeError
 from rankscope.evaluation.benchmark import Benchmark
+from rankscope.evaluation.held_out_text import held_out_folder
 from rankscope.evaluation.open_model import OpenOptions, open_encoder
 from rankscope.evaluation.score_files import (
     VERSION,
     PairScores,
     ScoreFile,
     read_scores,
-    score_path,
     write_scores,
 )
+from rankscope.evaluation.text_sets import HELD_OUT
 from rankscope.pipeline.choices import Numbers
-from rankscope.pipeline.curves import Curve, CurvePlans
-from rankscope.pipeline.engine import Failure
-from rankscope.pipeline.execution import Plan, skip_of, skip_of_failure
+from rankscope.pipeline.curves import Curve, CurvePlans, CurveStore
+from rankscope.pipeline.execution import Plan, skip_of
 from rankscope.results.columns import SCORES_FOLDER
 from rankscope.results.run_folders import run_folder_name
 from rankscope.results.vectors import OtherVersionError
@@ -88,6 +88,8 @@ class ScorePlans(CurvePlans[ScoreTask]):
                 except RankscopeError as error:
                     yield Plan(run.name, 0, (), (skip_of(error, run.path),))
             self.curves += [curve for _, curve in curves]
+            if any(curve.task == HELD_OUT for _, curve in curves):
+                self.folders |= {held_out_folder(run) or str(run.path)}
             for checkpoint in self._asked[run.name] if curves else ():
                 yield from self._iter_checkpoint(run, checkpoint, curves)
 
@@ -99,6 +101,7 @@ class ScorePlans(CurvePlans[ScoreTask]):
         except RankscopeError as error:
             yield Plan(run.name, checkpoint.step, (), (skip_of(error, checkpoint.path),))
             return
+        self.folders |= {str(Path(path).parent) for path, _ in model.files}
         for benchmark, curve in curves:
             task = ScoreTask(
                 key=score_key(curve, model.digest),
@@ -113,15 +116,8 @@ class ScorePlans(CurvePlans[ScoreTask]):
             yield Plan(run.name, checkpoint.step, (task,))
 
 
-class ScoreFiles:
+class ScoreFiles(CurveStore[ScoreTask, ScoreFile]):
     """The store of an evaluation: one file per run, step and task."""
-
-    def __init__(self, out: Path) -> None:
-        self._out = out
-
-    def path(self, plan: Plan[ScoreTask]) -> Path:
-        """File of the one task of a plan."""
-        return score_path(self._out, plan.tasks[0].curve.folder, plan.step)
 
     def read(self, path: Path) -> list[ScoreFile]:
         """The scores of a file; none where it is absent or of another version."""
@@ -133,14 +129,6 @@ class ScoreFiles:
     def write(self, path: Path, stored: list[ScoreFile], new: list[ScoreFile]) -> None:
         """Write the scores of a file, which are those of one checkpoint."""
         write_scores(path, *new)
-
-    def entries(self, task: ScoreTask, result: ScoreFile) -> list[ScoreFile]:
-        """The result as it is."""
-        return [result]
-
-    def failed(self, task: ScoreTask, failure: Failure) -> tuple[list[ScoreFile], Skip]:
-        """No scores, and why."""
-        return [], skip_of_failure(failure, task.checkpoint.path)
 
     def fault(self, task: ScoreTask, entry: ScoreFile) -> Skip | None:
         """How many scores are NaN or infinite; None where all are finite."""
@@ -168,7 +156,7 @@ def curve_of(run: Run, benchmark: Benchmark, options: OpenOptions) -> Curve:
         "precision": options.precision,
         "tokenizer": options.tokenizer,
     }
-    name = f"{safe_name(benchmark.name)}-{digest_of(VERSION, settings)[:8]}"
+    name = f"{safe_name(benchmark.name)}-{digest_of_values(VERSION, settings)[:8]}"
     folder = f"{SCORES_FOLDER}/{run_folder_name(run.name)}/{name}"
     return Curve(run.name, str(run.path.absolute()), benchmark.name, folder, settings)
 
@@ -206,18 +194,17 @@ def model_state(checkpoint: Checkpoint, run: Run, options: OpenOptions) -> Model
         error.path = error.path or str(run.path)
         raise
     files = model_files(checkpoint)
-    states = tuple((str(path), state_of(path)) for path in files)
-    return ModelState(encoder, states, model_digest(files, encoder))
+    return ModelState(encoder, states_of_files(files), model_digest(files, encoder))
 
 
 def model_digest(files: Iterable[Path], encoder: TextEncoder) -> str:
     """Digest of a model by its files and its tokenizer."""
-    return digest_of(encoder.digest, [fingerprint(path) for path in files])
+    return digest_of_values(encoder.digest, [fingerprint(path) for path in files])
 
 
 def score_key(curve: Curve, model: str) -> str:
     """Digest of all that the scores of a model with this `model_digest` depend on."""
-    return digest_of(VERSION, curve.settings, model)
+    return digest_of_values(VERSION, curve.settings, model)
 
 
 def model_files(checkpoint: Checkpoint) -> list[Path]:
@@ -246,6 +233,6 @@ def _paths(parameter: Parameter) -> Iterable[str]:
         yield from (path for tensor in parameter.adapter.tensors for path in tensor.paths)
 
 
-def digest_of(*values: object) -> str:
+def digest_of_values(*values: object) -> str:
     """Digest of plain values."""
     return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankscope.checkpoints.files.config_files import read_json
-from rankscope.errors import RankscopeError
-from rankscope.evaluation.libraries import first_line, quiet_transformers
+from rankscope.errors import RankscopeError, first_line
+from rankscope.evaluation.libraries import quiet_transformers
 from rankscope.evaluation.prefix import Vocabulary
 from rankscope.training.data.corpus_tokenizer import encoding_by
 from rankscope.training.data.tokenizer import USUAL_ENDS

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from rankscope.checkpoints.file_states import FileStates, State, changed, state_of
+from rankscope.checkpoints.file_states import FileStates, State, changed, state_of, states_of_files
 from rankscope.errors import RankscopeError, WrongSettingError, printable
 from rankscope.scoring.text_documents import TextDocument
 from rankscope.training.data.document_files import (
@@ -155,7 +155,7 @@ def text_sets(given: Iterable[str]) -> list[TextSet]:
             files.setdefault(name, []).extend(matched)
     # A file that several values of one set match is in the set once.
     return [
-        TextSet(name, paths, tuple((str(path), state_of(path)) for path in paths))
+        TextSet(name, paths, states_of_files(paths))
         for name, paths in ((name, tuple(dict.fromkeys(some))) for name, some in files.items())
     ]
 

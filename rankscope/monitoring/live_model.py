@@ -152,7 +152,7 @@ def adapter_states(model: nn.Module) -> Iterator[AdapterState]:
 
 
 def _is_of_peft(module: object) -> bool:
-    tuners = sys.modules.get("peft.tuners.tuners_utils")  # whoever uses it has loaded it
+    tuners = sys.modules.get("peft.tuners.tuners_utils")  # a program that uses it has loaded it
     return tuners is not None and isinstance(module, tuners.BaseTunerLayer)
 
 

@@ -100,7 +100,7 @@ class LiveSeries:
                     self._pinned |= {root.path for root in stored_in(parameter)}
 
     def drop_from(self, step: int) -> None:
-        """The training goes on from before this step: nothing of the future counts."""
+        """The training resumed before this step: later copies no longer count."""
         self._merges = [merge for merge in self._merges if merge.step <= step]
         self._counted = [one for one in self._counted if one <= step]
         self.origins.drop_from(step)

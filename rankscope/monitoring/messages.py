@@ -1,4 +1,4 @@
-"""What a monitor tells its recorder, and what the recorder answers.
+"""Messages from a monitor to its recorder, and the answers.
 
 Loads nothing but the standard library, so that the recorder can be started before anything else.
 """
@@ -49,7 +49,7 @@ class Opening:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ModelPlan:
     """What the model holds, and what of it is copied together."""
 
     contents: Contents
@@ -92,7 +92,7 @@ class EndOfStep:
 
 @dataclass(frozen=True)
 class Anew:
-    """The training goes on from before this step: what is recorded from it on is replaced."""
+    """The training resumed before this step: records from this step on are replaced."""
 
     step: int
 
@@ -110,7 +110,7 @@ class Closing:
     """Nothing follows: measure what is there, write everything and end."""
 
 
-Message: TypeAlias = "Opening | Plan | Copy | EndOfStep | Anew | Restarted | Closing"
+Message: TypeAlias = "Opening | ModelPlan | Copy | EndOfStep | Anew | Restarted | Closing"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from rankscope.durable import require_writable
 from rankscope.errors import RankscopeWarning, WrongSettingError, require_folder
 from rankscope.monitoring.live_model import GRADIENT, adapter_states, live_model
 from rankscope.monitoring.matrix_groups import LIVE_COMPONENTS, Group, Places, groups_of
-from rankscope.monitoring.messages import Anew, Copy, EndOfStep, Opening, Plan, Restarted
+from rankscope.monitoring.messages import Anew, Copy, EndOfStep, ModelPlan, Opening, Restarted
 from rankscope.monitoring.recorder_process import RecorderProcess
 from rankscope.monitoring.sampling_clock import SamplingClock
 from rankscope.monitoring.snapshots import NotAsPlanned, Snapshots
@@ -309,10 +309,10 @@ class Monitor:
         if tuple(adapter_states(self.model)) != self._live.states:
             self._plan()
         if not self._is_sent:
-            recorder.send(Plan(_plain(self._live.contents), self._groups))
+            recorder.send(ModelPlan(_plain(self._live.contents), self._groups))
             self._is_sent = True
         is_start = self._last is None  # where there may be no gradient yet
-        if self._last is None:  # one that took the place of another has not heard of restarts
+        if self._last is None:  # a recorder that replaces another does not know of restarts
             for at, in_float64 in self._restarts.items():
                 recorder.send(Restarted(at, in_float64))
         if self._last is None or step <= self._last:
@@ -343,7 +343,9 @@ class Monitor:
             return own | self._snapshots.take(group.slopes, sources)
         except NotAsPlanned as error:
             self._plan()
-            self._say(str(error), f"{error} has changed its shape or format: it is opened anew")
+            self._say(
+                str(error), f"{error} has changed its shape or format: the model is read again"
+            )
         except OSError as error:
             self._say("room", f"there is no room for a copy, so matrices are missing: {error}")
         return None
@@ -361,7 +363,11 @@ class Monitor:
             self._deaths += 1
             self._snapshots.renew()
             self._is_sent, self._last = False, None
-            end = "nothing more is measured" if self._deaths >= MOST_DEATHS else "it starts anew"
+            end = (
+                "nothing more is measured"
+                if self._deaths >= MOST_DEATHS
+                else "a new one is started"
+            )
             message = "its recorder process died, perhaps for lack of memory; its copies are lost"
             self._say(f"died {self._deaths}", f"{message}: {end}")
             if self._deaths >= MOST_DEATHS:

@@ -279,7 +279,7 @@ def _place(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _at(skip: Skip, step: int) -> Skip:
-    """A skip of a copy, which is gone when anybody reads this: the step in place of the file."""
+    """A skip of a copy, which no longer exists when this is read: the step in place of the file."""
     return Skip(f"step {step}", skip.tensor, skip.reason, skip.message)
 
 

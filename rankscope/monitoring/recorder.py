@@ -33,8 +33,8 @@ from rankscope.monitoring.messages import (
     Copy,
     EndOfStep,
     Message,
+    ModelPlan,
     Opening,
-    Plan,
     Restarted,
 )
 from rankscope.monitoring.origins import Origins
@@ -102,7 +102,7 @@ class Recorder:
         self._run = RecordedRun(opening)
         origins = Origins(Path(opening.out), opening.run)
         self._series = LiveSeries(opening.selection.components, origins, opening.cosines)
-        self._plan: Plan | None = None
+        self._plan: ModelPlan | None = None
         self._device = opening.device
         self._written, self._took = time.monotonic(), 0.0
 
@@ -140,7 +140,7 @@ class Recorder:
             self._measure(message, decompose)
             return
         with self._lock:
-            if isinstance(message, Plan):
+            if isinstance(message, ModelPlan):
                 self._take_plan(message)
             elif isinstance(message, Anew):
                 self._go_back(message.step)
@@ -151,7 +151,7 @@ class Recorder:
             elif isinstance(message, EndOfStep):
                 self._run.end_step(message)
 
-    def _take_plan(self, plan: Plan) -> None:
+    def _take_plan(self, plan: ModelPlan) -> None:
         if self._plan is None:  # a run that is continued has had restarts
             for step, in_float64 in self._run.restarts.items():
                 self._series.restart(plan.contents, step, in_float64=in_float64)

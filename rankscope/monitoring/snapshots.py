@@ -31,7 +31,7 @@ class NotAsPlanned(Exception):
 class Snapshots:
     """A folder of copies, which others may read and remove: a file for each group of tensors.
 
-    Its name tells of which process it is; what a killed one left is removed by the next.
+    Its name identifies its process; what a killed one left is removed by the next.
 
     Parameters
     ----------

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rankscope.checkpoints.skip import Skip
 from rankscope.durable import sweep
@@ -51,15 +50,6 @@ class CallResult(ABC):
     @abstractmethod
     def table(self) -> pd.DataFrame:
         """The requested rows."""
-
-
-def recalled(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a `CallResult` that is recalled from the record of an earlier call."""
-    said = {
-        name: tuple(Skip(**line) for line in record[entry])
-        for name, entry in (("skips", "skipped"), ("notes", "notes"))
-    }
-    return said | {"mended": (), "computed": 0, "key": record["key"]}
 
 
 def sweep_results(out: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""What calls that fill a results folder do around their pipeline: checks, execution, recall."""
+"""What calls that fill a results folder do around their pipeline: checks and execution."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from rankscope.durable import require_writable
 from rankscope.errors import WrongSettingError, require_folder
 from rankscope.pipeline.engine import Engine, ResultT, TaskT
 from rankscope.pipeline.execution import EntryT, Executed, Meter, Plans, Store, execute
-from rankscope.results.record import intact_record
 from rankscope.results.run_folders import rename_older
 
 Paths = str | Path | Iterable[str | Path]
@@ -108,18 +107,3 @@ def carried_out(
         "key": None if any(executed.has_failed for executed, _ in done) else plans.key,
     }
     return fields, [kept for _, kept in done]
-
-
-def recorded(
-    path: Path, plans: Plans[TaskT], store: Store[TaskT, ResultT, EntryT]
-) -> dict[str, Any] | None:
-    """Content of a record, if its results are those of the plans and all are there.
-
-    Reads headers, and the tables for their digests: a table that was emptied, damaged or replaced
-    by another call's is written again, as is a removed file of the store.
-    """
-    record = intact_record(path)
-    if not record.get("key"):
-        return None
-    are_there = [store.path(plan).is_file() for plan in plans if plan.tasks]
-    return record if all(are_there) and record["key"] == plans.key else None

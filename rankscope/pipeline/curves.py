@@ -6,26 +6,22 @@ Both open the models of runs on this machine, and both keep one file per step an
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from rankscope.addresses import is_address
 from rankscope.checkpoints.discovery import survey
-from rankscope.checkpoints.run import Run
+from rankscope.checkpoints.run import Checkpoint, Run
+from rankscope.checkpoints.skip import Skip
 from rankscope.checkpoints.survey import Survey
 from rankscope.errors import WrongSettingError
-from rankscope.pipeline.call_results import CallResult, recalled, sweep_results
-from rankscope.pipeline.calls import recorded, require_steps
+from rankscope.pipeline.call_results import CallResult
 from rankscope.pipeline.choices import Numbers
-from rankscope.pipeline.engine import ResultT, TaskT
-from rankscope.pipeline.execution import EntryT, Plan, Plans, Store
+from rankscope.pipeline.engine import Failure, Task, TaskT
+from rankscope.pipeline.execution import EntryT, Plan, Plans, skip_of_failure
 from rankscope.results.run_folders import run_folder_name
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -66,6 +62,45 @@ def recorded_curve(known: Mapping[str, Any]) -> Curve:
     return replace(curve, folder=f"{store}/{run_folder_name(curve.run)}/{below}")
 
 
+def curve_path(out: Path, folder: str, step: int) -> Path:
+    """File of one step of a curve."""
+    return out / folder / f"step-{step:08d}.safetensors"
+
+
+class CurveTask(Task, Protocol):
+    """One step of a curve to compute."""
+
+    @property
+    def curve(self) -> Curve:
+        """Where its result goes."""
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What it is computed from."""
+
+
+CurveTaskT = TypeVar("CurveTaskT", bound=CurveTask)
+
+
+class CurveStore(Generic[CurveTaskT, EntryT]):
+    """A store with one file per step of a curve, whose entries are the results as they are."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+
+    def path(self, plan: Plan[CurveTaskT]) -> Path:
+        """File of the one task of a plan."""
+        return curve_path(self._out, plan.tasks[0].curve.folder, plan.step)
+
+    def entries(self, task: CurveTaskT, result: EntryT) -> list[EntryT]:
+        """The result as it is."""
+        return [result]
+
+    def failed(self, task: CurveTaskT, failure: Failure) -> tuple[list[EntryT], Skip]:
+        """Nothing, and why."""
+        return [], skip_of_failure(failure, task.checkpoint.path)
+
+
 class CurvePlans(Plans[TaskT], ABC, Generic[TaskT]):
     """The plans of all runs: for each checkpoint, one per curve that it is a step of.
 
@@ -81,7 +116,7 @@ class CurvePlans(Plans[TaskT], ABC, Generic[TaskT]):
     curves
         Where the numbers of each run go, for the plans so far.
     planned
-        What names each task in the plans so far, as in the table: series and step.
+        What identifies each task in the plans so far: its series and step, as in the table.
     folders
         Where files are read from, for the plans so far.
     """
@@ -109,41 +144,35 @@ class CurvePlans(Plans[TaskT], ABC, Generic[TaskT]):
         """The requested steps, by run name."""
         return {run: tuple(c.step for c in some) for run, some in self._asked.items()}
 
+    @property
+    def found(self) -> dict[str, Any]:
+        """Fields of `FoundCurves`, once the plans are carried out."""
+        return {
+            "curves": tuple(self.curves),
+            "asked": self.asked,
+            "planned": frozenset(self.planned),
+            "folders": frozenset(self.folders),
+        }
+
 
 @dataclass(frozen=True)
-class RecalledCurves(CallResult):
-    """An earlier call whose results still hold, and what is requested now.
+class FoundCurves(CallResult):
+    """What one call found.
 
     Attributes
     ----------
-    out
-        Its folder.
-    curves, planned, folders
+    curves
+        Where the numbers with this call's settings are.
+    asked
+        The requested steps, by run name.
+    planned, folders
         As in `CurvePlans`; what the call skipped is not among them.
     """
 
-    out: Path
     curves: tuple[Curve, ...]
+    asked: Mapping[str, tuple[int, ...]]
     planned: frozenset[tuple[Any, ...]]
     folders: frozenset[str]
-
-    @property
-    def measured(self) -> int:
-        """Number of checkpoints and curves with numbers."""
-        return len(self.planned)
-
-    @abstractmethod
-    def _stored(self) -> tuple[pd.DataFrame, Iterable[tuple[Any, ...]]]:
-        """The table in the folder, and for each row what ``planned`` has of its task."""
-
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """The rows of this call; the file holds those of other calls too."""
-        table, names = self._stored()
-        return table[[name in self.planned for name in names]].reset_index(drop=True)
-
-
-RecalledT = TypeVar("RecalledT", bound=RecalledCurves)
 
 
 def survey_here(
@@ -162,44 +191,3 @@ def survey_here(
             message = "is elsewhere, and models are evaluated on this machine: copy the run here"
             raise WrongSettingError(message, path=path)
     return survey(paths, layout=layout, base=base)
-
-
-def recalled_curves(
-    kind: type[RecalledT],
-    plans: CurvePlans[TaskT],
-    *,
-    found: Survey,
-    record: Path | None,
-    store: Callable[[Path], Store[TaskT, ResultT, EntryT]],
-) -> RecalledT | None:
-    """The results of an earlier call, if they are those of the plans and all are there.
-
-    Parameters
-    ----------
-    kind
-        What they are returned as.
-    record
-        The record of the earlier call, in the folder of its results; None if nothing is kept.
-    store
-        Opens the store of a folder of results.
-
-    Raises
-    ------
-    WrongSettingError
-        If none of the requested steps exists.
-    """
-    require_steps(plans.count, found.runs)
-    if record is None:
-        return None
-    out = record.parent
-    sweep_results(out)
-    content = recorded(record, plans, store(out))
-    if content is None:
-        return None
-    return kind(
-        **recalled(content),
-        out=out,
-        curves=tuple(plans.curves),
-        planned=frozenset(plans.planned),
-        folders=frozenset(plans.folders),
-    )

@@ -61,7 +61,7 @@ def skip_of_failure(failure: Failure, path: Path) -> Skip:
 
 def recomputed(error: RankscopeError, path: Path) -> Skip:
     """The remark on a damaged file of a store, which counts as empty."""
-    message = f"{error.message}: what this step needs is computed anew"
+    message = f"{error.message}: what this step needs is recomputed"
     return Skip(str(path), "", "damaged-store", message)
 
 
@@ -209,7 +209,7 @@ def execute(
     engine
         What carries out the tasks; entered here.
     meter
-        Told whenever something is done.
+        Shows what is done.
 
     Raises
     ------

@@ -113,7 +113,7 @@ def in_folders(folders: Iterable[str]) -> States:
     return {path: state for folder in folders for path, state in files_in(folder).items()}
 
 
-def digest_of(about: object, *states: States) -> str:
+def digest_of_question(about: object, *states: States) -> str:
     """Digest of a question and of states of files."""
     text = repr((about, *(sorted(some.items()) for some in states)))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -91,10 +91,10 @@ def save(model: nn.Module, folder: str | Path, step: int) -> Path:
     require_folder(folder, setting="folder")
     kept = wrapping(wrapped)
     if step < 0:
-        raise WrongSettingError(f"`step` is {step}, and must be at least 0")
+        raise WrongSettingError(f"`step` is {step}; it must be at least 0")
     if kept.merged is not None and step <= kept.merged:
         message = f"`step` is {step}, but the adapters were merged at step {kept.merged}, and a"
-        raise WrongSettingError(f"{message} checkpoint is from before: save before you restart")
+        raise WrongSettingError(f"{message} checkpoint precedes the merge: save before you restart")
     checkpoint = folder / "checkpoints" / step_name(step)
     if _writes():
         write_waiting(wrapped, folder)
@@ -156,7 +156,7 @@ def load(model: nn.Module, folder: str | Path, step: int | None = None) -> PeftM
         kept = wrapping(wrapped)
         kept.cycle, kept.restarts, saved = state["cycle"], state["restarts"], int(state["step"])
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        message = f"is not a whole checkpoint of relora.save: {error}"
+        message = f"is not a complete checkpoint of relora.save: {error}"
         raise RankscopeError(message, path=checkpoint) from None
     _fill(wrapped, factors, checkpoint)
     _keep_saved(wrapped, saved)
@@ -170,9 +170,9 @@ def write_waiting(model: PeftModel, folder: Path) -> None:
         factors = {name: (one.lora_A, one.lora_B, one.scale) for name, one in merged.items()}
         write_merge(folder, factors, step=step, restarts=restarts)
         if not certain:
-            message = f"merge {restarts} is recorded at step {step}, of the `save` before it"
+            message = f"merge {restarts} is recorded at step {step}, that of the last `save`"
             warnings.warn(
-                f"{message}, though training went on until the restart: give `restart` the `step`",
+                f"{message}, although training went on after it: give `restart` the `step`",
                 RankscopeWarning,
                 stacklevel=3,
             )
@@ -191,7 +191,7 @@ def base_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def state_bytes(model: PeftModel, step: int) -> bytes:
-    """What a checkpoint says of the restarts before it."""
+    """The record of a checkpoint on the restarts before it."""
     kept = wrapping(model)
     state = {"step": step, "cycle": kept.cycle, "restarts": kept.restarts}
     return json_bytes({**state, "seed": kept.seed, "frozen": kept.frozen})

@@ -26,7 +26,7 @@ class RestartClock:
 
     def __init__(self, every: int, folder: str | Path | None) -> None:
         if every < 1:
-            raise WrongSettingError(f"`every` is {every}, and must be at least 1 step")
+            raise WrongSettingError(f"`every` is {every}; it must be at least 1 step")
         self.every, self.folder = every, None if folder is None else Path(folder)
 
     def save(self, model: nn.Module, step: int) -> None:

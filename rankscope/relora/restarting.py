@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 
@@ -17,8 +19,10 @@ from rankscope.relora.adapted_model import (
     wrapped_in,
     wrapping,
 )
-from rankscope.relora.adapter_moments import forget, forgetful
 from rankscope.relora.merging import merge, require_finite
+
+# They keep one history of all parameters, or state that only their construction makes.
+UNSUPPORTED = ("LBFGS", "Adagrad", "ZeroRedundancyOptimizer")
 
 
 def restart(
@@ -87,8 +91,10 @@ def restart(
     kept, layers = wrapping(wrapped), adapted(wrapped)
     cycle = kept.cycle + 1 if cycle is None else cycle
     if cycle <= kept.cycle:
-        message = f"`cycle` is {cycle}, but cycle {kept.cycle} has begun: A would be drawn again"
-        raise WrongSettingError(f"{message} as it was; count up")
+        message = (
+            f"`cycle` is {cycle}, but cycle {kept.cycle} has begun, and one of the same number"
+        )
+        raise WrongSettingError(f"{message} would draw the same A: give a greater number")
     factors = {name: factors_of(layer)[:2] for name, layer in layers.items()}
     step, certain = _step(kept, step, b=next(iter(factors.values()))[1])
     inner = None
@@ -123,7 +129,50 @@ def _step(kept: Wrapping, step: int | None, *, b: Tensor) -> tuple[int, bool]:
         return earliest, is_at_save and kept.saved == earliest
     if step < earliest:
         what = "a merge or a `save`" if kept.merged is not None else "a `save`"
-        raise WrongSettingError(
-            f"`step` is {step}, but {what} has been at step {earliest} or later"
-        )
+        raise WrongSettingError(f"`step` is {step}, but after {what} it is at least {earliest}")
     return step, True
+
+
+def forgetful(
+    optimizer: torch.optim.Optimizer, factors: Collection[nn.Parameter]
+) -> torch.optim.Optimizer:
+    """The optimizer that holds the state of these parameters, within whatever wraps it.
+
+    Parameters
+    ----------
+    optimizer
+        One of torch, or another that keeps the state of a parameter in ``state`` under this very
+        parameter, as torch's do whether fused, foreach or neither; or accelerate's or Lightning's
+        wrapper of one.
+    factors
+        Of the adapters.
+
+    Raises
+    ------
+    WrongSettingError
+        If it is of another kind, so that the state of the adapters would survive.
+    """
+    inner = optimizer
+    while hasattr(inner, "optimizer"):
+        inner = inner.optimizer
+    name = type(inner).__name__
+    if not isinstance(inner, torch.optim.Optimizer) or name in UNSUPPORTED:
+        message = f"`optimizer` is of the class {name}, which cannot forget single parameters"
+        raise WrongSettingError(f"{message}: use one that keeps its state by parameter, as AdamW")
+    held = {id(p) for group in inner.param_groups for p in group["params"]}
+    missing = sum(p.requires_grad and id(p) not in held for p in factors)
+    if missing:
+        message = f"`optimizer` does not hold {missing} of {len(factors)} factors of the adapters"
+        raise WrongSettingError(
+            f"{message}: make it from the model after `wrap`, without copies of its parameters"
+        )
+    return inner
+
+
+def forget(optimizer: torch.optim.Optimizer, factors: Collection[nn.Parameter]) -> None:
+    """Delete the state of these parameters, which begin anew as at the first step.
+
+    Zeroed moments with the old step count would have no bias correction.
+    """
+    for factor in factors:
+        optimizer.state.pop(factor, None)

@@ -53,7 +53,7 @@ def target_layers(
         chosen = _chosen([name for name, _ in model.named_modules()], targets, faults)
     for name in chosen:
         kind = type(model.get_submodule(name)).__name__
-        if fault := faults.get(name, f"is of the class {kind}, no linear layer"):
+        if fault := faults.get(name, f"is of the class {kind}, not a linear layer"):
             message = f"{printable(name)} cannot have an adapter: it {fault}; leave it out of"
             raise WrongSettingError(f"{message} `targets`")
     if not chosen:

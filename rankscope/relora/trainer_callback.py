@@ -54,7 +54,7 @@ class ReLoRACallback(TrainerCallback):
     >>> callback = relora.ReLoRACallback(every=2000, save="ckpts/mine")
     >>> relora.ReLoRACallback(every=0)
     Traceback (most recent call last):
-    rankscope.errors.WrongSettingError: `every` is 0, and must be at least 1 step
+    rankscope.errors.WrongSettingError: `every` is 0; it must be at least 1 step
     """
 
     def __init__(self, every: int, *, save: str | Path | None = None) -> None:
@@ -77,7 +77,7 @@ class ReLoRACallback(TrainerCallback):
         path = _base(args, state)
         if not path.is_file():
             message = "is missing, so the weights that the adapters were merged into are not known"
-            raise RankscopeError(f"{message}: start anew, or from another checkpoint", path=path)
+            raise RankscopeError(f"{message}: start again, or from another checkpoint", path=path)
         wrapped = wrapped_in(held)
         load_weights(wrapped, path)
         _count_on(wrapped, path.with_name(STATE))

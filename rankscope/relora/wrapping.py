@@ -168,13 +168,13 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 def _require_settings(rank: int, alpha: float | None, seed: int, frozen: str) -> None:
     if rank < 1:
-        raise WrongSettingError(f"`rank` is {rank}, and must be at least 1")
+        raise WrongSettingError(f"`rank` is {rank}; it must be at least 1")
     if alpha is not None and not 0 < alpha < float("inf"):
-        raise WrongSettingError(f"`alpha` is {alpha}, and must be a positive number")
+        raise WrongSettingError(f"`alpha` is {alpha}; it must be a positive number")
     if isinstance(seed, bool) or not isinstance(seed, int):
-        raise WrongSettingError(f"`seed` is {seed!r}, and must be a whole number")
+        raise WrongSettingError(f"`seed` is {seed!r}; it must be a whole number")
     if frozen not in get_args(Frozen):
-        raise WrongSettingError(f"`frozen` is {frozen!r}, and must be 'targets' or 'all'")
+        raise WrongSettingError(f"`frozen` is {frozen!r}; it must be 'targets' or 'all'")
 
 
 def _with_adapters(model: nn.Module, config: LoraConfig) -> PeftModel:

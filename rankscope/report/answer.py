@@ -11,8 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from rankscope.plots.gallery import selected
-from rankscope.report.answer_on_energies import energy_sentence
-from rankscope.report.answer_on_features import feature_sentences
+from rankscope.report.answer_on_features import energy_sentence, feature_sentences
 from rankscope.report.answer_on_losses import loss_sentence
 from rankscope.report.answer_on_merges import merge_sentences
 from rankscope.report.matrix_table import place_of

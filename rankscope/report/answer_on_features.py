@@ -1,4 +1,4 @@
-"""Sentences of the answer on features: their rank after the last block, and how alike runs are."""
+"""Sentences of the answer on features: their rank, how alike runs are, and what weights read."""
 
 from __future__ import annotations
 
@@ -7,10 +7,18 @@ import pandas as pd
 from rankscope.errors import WrongSettingError
 from rankscope.metrics import noise_matters
 from rankscope.report.runs_in_words import each_run, in_words, last_rows, span
+from rankscope.statistics.energy_over_chance import OVER_CHANCE, with_chance
 from rankscope.statistics.feature_rows import in_pairs, rows_at
 from rankscope.statistics.replicates import AGAINST_GROUP, RUN_GROUP
 
 ABOUT = "in brackets, 95 % intervals over documents, which say nothing about other trainings"
+OTHER_TOKENS = "; the runs read different tokens: do not compare them"
+WHICH = {
+    "update": "the leading directions of the last updates",
+    "adapter": "the row spaces of the last adapters",
+    "weight": "the leading directions of the last weights",
+}
+"""The matrices that the sentence is about: the first that have a share."""
 
 
 def feature_sentences(
@@ -36,9 +44,8 @@ def _ranks(table: pd.DataFrame, unit: str) -> str:
     sizes = span(every["dimensions"].astype(float).tolist(), 0)
     chance = span(every["rankme_gaussian"].tolist(), 1)
     tokens = span(every["tokens"].astype(float).tolist(), 0)
-    same = every["probe"].nunique() == 1
     about = f"; {ABOUT}" if any("[" in text for text in texts.values()) else ""
-    warning = "" if same else "; the runs read different tokens: do not compare them"
+    warning = "" if every["probe"].nunique() == 1 else OTHER_TOKENS
     none = f"; no number in {', '.join(lost)}" if lost else ""
     return (
         f"After the last block, features of {tokens} tokens have RankMe {in_words(ranks, texts)} "
@@ -96,3 +103,25 @@ def _after_last_block(table: pd.DataFrame) -> pd.DataFrame:
         return table.iloc[:0]
     rows = rows[rows["at"] == "block"]
     return rows[rows["layer"] == rows.groupby("run")["layer"].transform("max")]
+
+
+def energy_sentence(energies: pd.DataFrame) -> str:
+    """Share of the inputs' energy over that of random directions at the end; empty for none.
+
+    The output layer is left out, which is trained in full where adapters train the others.
+    """
+    rows = with_chance(energies).dropna(subset=[OVER_CHANCE, "layer"])
+    component = next((name for name in WHICH if (rows["component"] == name).any()), "")
+    rows = rows[rows["component"] == component]
+    if rows.empty:
+        return ""
+    ends = {name: last_rows(own) for name, own in each_run(rows)}
+    means = {name: last.groupby("run")[OVER_CHANCE].mean() for name, last in ends.items()}
+    values = {name: float(of_runs.mean()) for name, of_runs in means.items()}
+    texts = {name: span(of_runs.tolist(), 2) for name, of_runs in means.items()}
+    warning = "" if pd.concat(ends.values())["probe"].nunique() == 1 else OTHER_TOKENS
+    return (
+        f"Of the energy of the weights' inputs, {WHICH[component]} hold this many times as much as "
+        f"random directions (mean over the matrices of blocks, features centred{warning}): "
+        f"{in_words(values, texts)}."
+    )

@@ -1,4 +1,4 @@
-"""A figure as SVG for a page, with the values of its lines and maps for whoever points at them."""
+"""A figure as SVG for a page, with the values of its lines and maps under the pointer."""
 
 from __future__ import annotations
 

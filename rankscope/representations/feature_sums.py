@@ -65,7 +65,7 @@ class FeatureSums:
         return cls.of(np.empty((0, dimensions)))
 
     @classmethod
-    @np.errstate(over="ignore", invalid="ignore")  # whoever measures sees that sums are not finite
+    @np.errstate(over="ignore", invalid="ignore")  # the caller sees that sums are not finite
     def of(cls, features: NDArray[Any]) -> FeatureSums:
         """Sums in float64 over features of any real type, shape (n, d), one row per token."""
         if features.ndim != 2:

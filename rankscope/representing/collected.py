@@ -1,14 +1,16 @@
-"""A place in a network, and what is found there: contracts of those who read features."""
+"""Places in a network, what is found there, and what comparing a checkpoint takes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rankscope.pipeline.curves import Curve
 from rankscope.representations.feature_sums import FeatureSums
 
 At = Literal["block", "attention", "mlp"]
@@ -34,6 +36,11 @@ class Place:
     layer: int
     at: str
 
+    @property
+    def kind(self) -> str:
+        """What a call measures together: the ends of the network go with the outputs of blocks."""
+        return "block" if self.at in (EMBEDDING, FINAL) else self.at
+
     def __str__(self) -> str:
         return f"the {self.at} of layer {self.layer}"
 
@@ -53,3 +60,36 @@ class Collected:
     place: Place
     sums: Sequence[FeatureSums]
     kept: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One checkpoint, as far as comparing it takes.
+
+    Attributes
+    ----------
+    path
+        File of its kept features.
+    key, probe
+        As in `rankscope.representing.feature_files.FeatureFile`.
+    places
+        Where it has features.
+    """
+
+    curve: Curve
+    step: int
+    path: Path
+    key: str
+    probe: str
+    places: tuple[Place, ...]
+
+
+def series_key(side: Side) -> tuple[str, str]:
+    """What the steps of one series have in common: the run, and how it was looked into."""
+    return side.curve.run, side.curve.folder
+
+
+def kind_of_features(side: Side) -> tuple[Any, ...]:
+    """What features of two runs must share to be compared: text, tokens, kind of place."""
+    settings = side.curve.settings
+    return side.curve.task, settings["features"], settings["at"]

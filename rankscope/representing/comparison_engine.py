@@ -10,9 +10,8 @@ from rankscope.errors import RankscopeError
 from rankscope.evaluation.model_engine import failure_of
 from rankscope.pipeline.engine import Failure, Job
 from rankscope.representations.probe_features import ProbeFeatures, similarity
-from rankscope.representing.collected import Place
+from rankscope.representing.collected import Place, Side
 from rankscope.representing.comparison_plans import Compared, ComparisonEntry
-from rankscope.representing.comparison_sides import Side
 from rankscope.representing.feature_files import KeptFeatures, Row, kept_path, read_kept
 from rankscope.results.representation_tables import LOSS
 

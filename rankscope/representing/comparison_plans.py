@@ -10,12 +10,16 @@ from typing import Any, Literal, get_args
 
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.file_states import FileStates
-from rankscope.evaluation.score_plans import digest_of
+from rankscope.evaluation.score_plans import digest_of_values
 from rankscope.pipeline import execution
 from rankscope.pipeline.engine import Failure
 from rankscope.pipeline.execution import Plan, skip_of_failure
-from rankscope.representing.collected import EMBEDDING, FINAL, Place
-from rankscope.representing.comparison_sides import Side, kind_of_features, series_key
+from rankscope.representing.collected import (
+    Place,
+    Side,
+    kind_of_features,
+    series_key,
+)
 from rankscope.representing.feature_files import Row
 from rankscope.representing.loss_pairs import LossPair, iter_pairs_of
 from rankscope.results.vectors import read_listed, write_vectors
@@ -51,7 +55,7 @@ class Compared:
         places = self.side.places
         if self.comparison == "layers":
             pairs = [(one, other) for i, one in enumerate(places) for other in places[i + 1 :]]
-            return [(one, other) for one, other in pairs if _kind(one) == _kind(other)]
+            return [(one, other) for one, other in pairs if one.kind == other.kind]
         return [(place, place) for place in places if place in self.against.places]
 
 
@@ -136,11 +140,6 @@ def unlike(sides: Sequence[Side]) -> list[Skip]:
     return list(skips.values())
 
 
-def _kind(place: Place) -> str:
-    """What places of other layers must share to be compared with this one."""
-    return "block" if place.at in (EMBEDDING, FINAL) else place.at
-
-
 def _is_same_step(side: Side, other: Side) -> bool:
     """Whether another, later run is at the same step at places of the same kind."""
     return (
@@ -151,14 +150,16 @@ def _is_same_step(side: Side, other: Side) -> bool:
 
 
 def _compared(comparison: Comparing, side: Side, against: Side) -> Compared:
-    key = digest_of(VERSION, comparison, side.key, against.key, against.curve.run, against.step)
+    key = digest_of_values(
+        VERSION, comparison, side.key, against.key, against.curve.run, against.step
+    )
     return Compared(key, comparison, side, against)
 
 
 def _at_loss(pair: LossPair) -> Compared:
     found = _compared("loss", pair.side, pair.against)
     losses = *pair.losses, pair.source
-    return replace(found, key=digest_of(found.key, losses), losses=losses)
+    return replace(found, key=digest_of_values(found.key, losses), losses=losses)
 
 
 def doubts(compared: Iterable[tuple[Side, ComparisonEntry]]) -> list[Skip]:

@@ -18,7 +18,7 @@ from rankscope.representations.feature_metrics import measure_features
 from rankscope.representations.feature_sums import BLOCKS
 from rankscope.representing.collected import NO_PLACE, At, Collected, Place
 from rankscope.representing.feature_files import FeatureFile, KeptFeatures, Row
-from rankscope.representing.feature_tasks import INPUTS, Asked, FeatureTask, Found
+from rankscope.representing.feature_tasks import INPUTS, FeatureRequest, FeatureTask, FoundFeatures
 from rankscope.representing.probe_windows import Probe, make_probe, probe_texts
 from rankscope.representing.stored_activations import (
     kept_samples,
@@ -27,8 +27,7 @@ from rankscope.representing.stored_activations import (
 )
 from rankscope.representing.weight_histories import moment_of
 from rankscope.scoring.text_model import TextEncoder, TextModel
-
-BITS = {"float32": 24, "bfloat16": 8}
+from rankscope.spectra.formats import FORMATS
 
 
 class FeatureEngine(AbstractContextManager["FeatureEngine"]):
@@ -39,10 +38,10 @@ class FeatureEngine(AbstractContextManager["FeatureEngine"]):
     asked
         What every checkpoint is asked for.
     meter
-        Told of the progress within a checkpoint.
+        Shows the progress within a checkpoint.
     """
 
-    def __init__(self, asked: Asked, meter: Meter) -> None:
+    def __init__(self, asked: FeatureRequest, meter: Meter) -> None:
         self._asked, self._meter = asked, meter
         self._models = OneModel(asked.options)
         self._probes: dict[tuple[str, int, int], Probe] = {}
@@ -52,7 +51,7 @@ class FeatureEngine(AbstractContextManager["FeatureEngine"]):
 
     def run(
         self, jobs: Iterable[Job[FeatureTask]]
-    ) -> Iterator[tuple[Job[FeatureTask], Found | Failure]]:
+    ) -> Iterator[tuple[Job[FeatureTask], FoundFeatures | Failure]]:
         """Look into every job's checkpoint, in order."""
         for job in jobs:
             try:
@@ -71,35 +70,31 @@ class FeatureEngine(AbstractContextManager["FeatureEngine"]):
         text = self._asked.text
         return text is not None and error.path in {str(path) for path in text.paths}
 
-    def _run(self, task: FeatureTask) -> Found | Failure:
+    def _run(self, task: FeatureTask) -> FoundFeatures | Failure:
         model = self._models.opened(task.checkpoint, task.run, cast(TextEncoder, task.encoder))
         if isinstance(model, Failure):
             return model
-        return (
-            self._inputs(task, model)
-            if task.curve.settings["at"] == INPUTS
-            else (self._places(task, model))
-        )
+        is_of_inputs = task.curve.settings["at"] == INPUTS
+        return self._inputs(task, model) if is_of_inputs else self._places(task, model)
 
-    def _places(self, task: FeatureTask, model: TextModel) -> Found:
+    def _places(self, task: FeatureTask, model: TextModel) -> FoundFeatures:
         from rankscope.representing.network_features import collect, network_of, widths
         from rankscope.representing.places import taps_of
 
         start = time.monotonic()
         at = cast(At, task.curve.settings["at"])
         parameters = task.checkpoint.read().parameters.values() if at != "block" else ()
-        taps = taps_of(network_of(model).module, at, parameters)
-        probe, window = self._probe(
-            model, max(widths(network_of(model), taps, model.device).values())
-        )
-        bits = BITS[self._asked.options.precision]
+        network = network_of(model)
+        taps = taps_of(network.module, at, parameters)
+        probe, window = self._probe(model, max(widths(network, taps, model.device).values()))
+        bits = FORMATS[self._asked.options.precision].significant_bits
         rows, features = [], {}
         for one in collect(model, taps, probe, progress=self._progress(task)):
             rows.append(_row(one, bits))
             features[one.place] = one.kept
         return _found(task, probe, rows, start=start, window=window, bits=bits, features=features)
 
-    def _inputs(self, task: FeatureTask, model: TextModel) -> Found:
+    def _inputs(self, task: FeatureTask, model: TextModel) -> FoundFeatures:
         from rankscope.representing.input_readings import energies
         from rankscope.representing.network_features import network_of
         from rankscope.representing.weight_inputs import readers_of
@@ -117,7 +112,7 @@ class FeatureEngine(AbstractContextManager["FeatureEngine"]):
             raise RankscopeError(f"holds no {wanted} that reads features", reason=NO_PLACE)
         probe, window = self._probe(model, max(one.shape[1] for one in readers))
         rows = list(energies(model, readers, probe, progress=self._progress(task)))
-        bits = BITS[options.precision]
+        bits = FORMATS[options.precision].significant_bits
         return _found(task, probe, rows, start=start, window=window, bits=bits, features={})
 
     def _progress(self, task: FeatureTask) -> Callable[[float], None]:
@@ -135,13 +130,13 @@ class FeatureEngine(AbstractContextManager["FeatureEngine"]):
             self._probes = {key: make_probe(model.encoder, texts, options, tokens, longest)}
         return self._probes[key], longest
 
-    def _stored(self, task: FeatureTask) -> Found:
+    def _stored(self, task: FeatureTask) -> FoundFeatures:
         start = time.monotonic()
         path = task.stored
         if path is None:
             raise ValueError("nothing is stored")
         kept = self._asked.probe.kept
-        rows, features, bits = [], {}, 53
+        rows, features, bits = [], {}, FORMATS["float64"].significant_bits
         for one, its_bits in stored_features(path, kept):
             rows.append(_row(one, its_bits))
             features[one.place] = one.kept
@@ -158,7 +153,9 @@ class FeatureEngine(AbstractContextManager["FeatureEngine"]):
             rows=tuple(rows),
             bits=bits,
         )
-        return Found(numbers, KeptFeatures(task.key, bits, blocks.astype(np.int64), features))
+        return FoundFeatures(
+            numbers, KeptFeatures(task.key, bits, blocks.astype(np.int64), features)
+        )
 
 
 def _found(
@@ -170,7 +167,7 @@ def _found(
     window: int,
     bits: int,
     features: Mapping[Place, NDArray[np.float32]],
-) -> Found:
+) -> FoundFeatures:
     """What a probe found in one checkpoint."""
     numbers = FeatureFile(
         key=task.key,
@@ -183,7 +180,7 @@ def _found(
         bits=bits,
     )
     blocks = probe.kept_blocks if features else np.empty(0, np.int64)
-    return Found(numbers, KeptFeatures(task.key, bits, blocks, features))
+    return FoundFeatures(numbers, KeptFeatures(task.key, bits, blocks, features))
 
 
 def _row(one: Collected, bits: int) -> Row:

@@ -75,11 +75,6 @@ class KeptFeatures:
     features: Mapping[Place, NDArray[np.float32]]
 
 
-def feature_path(out: Path, folder: str, step: int) -> Path:
-    """File of the numbers of one step in a folder of the store."""
-    return out / folder / f"step-{step:08d}.safetensors"
-
-
 def kept_path(path: Path) -> Path:
     """File of the kept features that belongs to a file of numbers."""
     return path.with_name(f"kept-{path.name}")
@@ -114,7 +109,7 @@ def read_features(path: Path) -> FeatureFile:
 
 
 def _is_placed(row: Row) -> bool:
-    """Whether a row says of which place it is, or of which weight."""
+    """Whether a row names its place or its weight."""
     if "role" in row:
         return all(isinstance(row[name], str) for name in ("role", "component", "name", "status"))
     return type(row["layer"]) is int and isinstance(row["at"], str)

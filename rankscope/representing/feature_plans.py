@@ -7,18 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from rankscope.checkpoints.contents import Skip
-from rankscope.checkpoints.file_states import state_of
+from rankscope.checkpoints.file_states import states_of_files
 from rankscope.checkpoints.fingerprint import fingerprint
 from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.checkpoints.survey import Survey
 from rankscope.durable import safe_name
 from rankscope.errors import RankscopeError
-from rankscope.evaluation.score_plans import digest_of, model_state, score_key
+from rankscope.evaluation.score_plans import digest_of_values, model_state, score_key
 from rankscope.evaluation.text_sets import TextSet
 from rankscope.pipeline.curves import Curve, CurvePlans
 from rankscope.pipeline.execution import Plan, skip_of
 from rankscope.representing.feature_files import VERSION
-from rankscope.representing.feature_tasks import INPUTS, STORED, Asked, FeatureTask, series_of
+from rankscope.representing.feature_tasks import (
+    INPUTS,
+    STORED,
+    FeatureRequest,
+    FeatureTask,
+    series_of,
+)
 from rankscope.representing.stored_activations import activation_files
 from rankscope.representing.weight_histories import with_history
 from rankscope.results.columns import REPRESENTATIONS_FOLDER
@@ -28,11 +34,11 @@ from rankscope.results.run_folders import run_folder_name
 class FeaturePlans(CurvePlans[FeatureTask]):
     """The plans of all runs: one per checkpoint and kind of place."""
 
-    def __init__(self, found: Survey, asked: Asked, *about: object) -> None:
+    def __init__(self, found: Survey, asked: FeatureRequest) -> None:
         self._given = asked
         self._data = None if asked.text is None else asked.text.digest()
         paths = [run.path for run in found.runs]
-        super().__init__(found, asked.steps, VERSION, paths, found.skips, found.notes, *about)
+        super().__init__(found, asked.steps, VERSION, paths, found.skips, found.notes)
 
     @property
     def count(self) -> int:
@@ -73,7 +79,7 @@ class FeaturePlans(CurvePlans[FeatureTask]):
                 if self._given.energy == ("update",) and task.previous is None:
                     yield Plan(run.name, checkpoint.step, (), skips)
                     continue
-            self.planned.add((series_of(curve), checkpoint.step))
+            self.planned.add((*series_of(curve), checkpoint.step))
             yield Plan(run.name, checkpoint.step, (task,), skips)
 
     def _iter_stored(self, run: Run) -> Iterator[Plan[FeatureTask]]:
@@ -82,14 +88,14 @@ class FeaturePlans(CurvePlans[FeatureTask]):
             for text, path in activation_files(checkpoint).items():
                 curve = curves.setdefault(text, self._stored_curve(run, text))
                 try:
-                    key = digest_of(VERSION, curve.settings, fingerprint(path))
+                    key = digest_of_values(VERSION, curve.settings, fingerprint(path))
                 except RankscopeError as error:
                     yield Plan(run.name, checkpoint.step, (), (skip_of(error, path),))
                     continue
-                states = ((str(path), state_of(path)),)
+                states = states_of_files([path])
                 self.folders.add(str(path.parent))
                 task = FeatureTask(key, curve, run, checkpoint, states, stored=path)
-                self.planned.add((series_of(curve), checkpoint.step))
+                self.planned.add((*series_of(curve), checkpoint.step))
                 yield Plan(run.name, checkpoint.step, (task,))
         if not curves:
             message = (
@@ -119,6 +125,6 @@ class FeaturePlans(CurvePlans[FeatureTask]):
 
 
 def _curve(run: Run, text: str, settings: dict[str, Any]) -> Curve:
-    name = f"{safe_name(text)}-{settings['at']}-{digest_of(VERSION, settings)[:8]}"
+    name = f"{safe_name(text)}-{settings['at']}-{digest_of_values(VERSION, settings)[:8]}"
     folder = f"{REPRESENTATIONS_FOLDER}/{run_folder_name(run.name)}/{name}"
     return Curve(run.name, str(run.path.absolute()), text, folder, settings)

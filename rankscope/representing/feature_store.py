@@ -7,41 +7,32 @@ from pathlib import Path
 
 from rankscope.checkpoints.contents import Skip
 from rankscope.durable import remove_file
-from rankscope.pipeline.engine import Failure
-from rankscope.pipeline.execution import Plan, skip_of_failure
+from rankscope.pipeline.curves import CurveStore
 from rankscope.representations.feature_metrics import FeatureStatus
 from rankscope.representing.feature_files import (
     Row,
-    feature_path,
     kept_path,
     read_features,
     write_features,
     write_kept,
 )
-from rankscope.representing.feature_tasks import INPUTS, FeatureTask, Found
+from rankscope.representing.feature_tasks import INPUTS, FeatureTask, FoundFeatures
 from rankscope.results.vectors import OtherVersionError
 
 
-class FeatureFiles:
+class FeatureFiles(CurveStore[FeatureTask, FoundFeatures]):
     """The store: files of numbers, each with a file of kept features."""
 
-    def __init__(self, out: Path) -> None:
-        self._out = out
-
-    def path(self, plan: Plan[FeatureTask]) -> Path:
-        """File of the one task of a plan."""
-        return feature_path(self._out, plan.tasks[0].curve.folder, plan.step)
-
-    def read(self, path: Path) -> list[Found]:
+    def read(self, path: Path) -> list[FoundFeatures]:
         """The numbers of a file; none where it or its kept features are absent."""
         if not (path.is_file() and kept_path(path).is_file()):
             return []
         try:
-            return [Found(read_features(path))]
+            return [FoundFeatures(read_features(path))]
         except OtherVersionError:
             return []
 
-    def write(self, path: Path, stored: list[Found], new: list[Found]) -> None:
+    def write(self, path: Path, stored: list[FoundFeatures], new: list[FoundFeatures]) -> None:
         """Write what was found in one checkpoint, the kept features before the numbers."""
         for found in new:
             if found.kept is not None:
@@ -49,15 +40,7 @@ class FeatureFiles:
                 write_kept(kept_path(path), found.kept)
             write_features(path, found.numbers)
 
-    def entries(self, task: FeatureTask, result: Found) -> list[Found]:
-        """The result as it is."""
-        return [result]
-
-    def failed(self, task: FeatureTask, failure: Failure) -> tuple[list[Found], Skip]:
-        """No numbers, and why."""
-        return [], skip_of_failure(failure, task.checkpoint.path)
-
-    def fault(self, task: FeatureTask, entry: Found) -> Skip | None:
+    def fault(self, task: FeatureTask, entry: FoundFeatures) -> Skip | None:
         """What kept some places from having numbers; None if all have them."""
         without = [row for row in entry.numbers.rows if row["status"] != "ok"]
         if not without:
@@ -89,13 +72,15 @@ def _fault_of_inputs(task: FeatureTask, without: Sequence[Row]) -> Skip | None:
     return Skip(str(task.checkpoint.path), first["name"], first["status"], message)
 
 
+ONE_BLOCK = "all text is one document, so there are no intervals: give more documents"
+
 # Why the input of a weight lacks numbers: every status of its rows but ``ok`` and ``zero``.
 WHY_NOT = {
     "too-few-tokens": (
         "{tokens} features of {dimensions} dimensions, and the best directions need four times as "
         "many: give more text, or raise `tokens`"
     ),
-    "one-block": "all text is one document, so there are no intervals: give more of them",
+    "one-block": ONE_BLOCK,
     "nonfinite": "features or weights are NaN or infinite, so nothing is measured there",
     "no-input": (
         "no module of the network is certain to be this weight's, so what it reads is not known"
@@ -109,7 +94,7 @@ WHY: dict[FeatureStatus, str] = {
         "{tokens} features of {dimensions} dimensions, and ranks need four times as many: give "
         "more text, or raise `tokens`"
     ),
-    "one-block": "all text is one document, so there are no intervals: give more of them",
+    "one-block": ONE_BLOCK,
     "nonfinite": "features are NaN or infinite, so nothing is measured there",
     "zero": "all features are zero or the same, so there is no rank",
     "no-convergence": "the eigenvalues were not found, so there is no rank",

@@ -28,7 +28,7 @@ def series_of(curve: Curve) -> Series:
 
 
 @dataclass(frozen=True)
-class Asked:
+class FeatureRequest:
     """What every checkpoint is asked for.
 
     Attributes
@@ -84,7 +84,7 @@ class FeatureTask:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundFeatures:
     """What was found in one checkpoint.
 
     Attributes

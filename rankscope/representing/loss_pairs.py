@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.training_log import read_training_log
-from rankscope.representing.comparison_sides import Side, kind_of_features, series_key
+from rankscope.representing.collected import Side, kind_of_features, series_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,8 +39,8 @@ class LossPair:
     source: str
 
 
-def losses_of_runs(runs: Sequence[Run], out: Path) -> tuple[Losses, str]:
-    """Losses of any two of these runs, and a text that changes with them.
+def losses_of_runs(runs: Sequence[Run], out: Path) -> Losses:
+    """Losses of any two of these runs.
 
     They are those that `rankscope.compare` uses: of an evaluated task in the results folder
     ``out``, or of the trainings' logs.
@@ -69,7 +69,7 @@ def losses_of_runs(runs: Sequence[Run], out: Path) -> tuple[Losses, str]:
     def losses(pair: tuple[str, str]) -> pd.DataFrame:
         return losses_of(*(one[one["run"].isin(pair)] if len(one) else one for one in tables))
 
-    return losses, "".join(str(one.to_json(orient="split")) for one in tables)
+    return losses
 
 
 def loss_pairs(sides: Sequence[Side], losses: Losses) -> tuple[list[LossPair], list[Skip]]:

@@ -23,7 +23,7 @@ from rankscope.errors import RankscopeError
 from rankscope.representations.feature_sums import BLOCKS, FeatureSums
 from rankscope.representing.collected import NO_PLACE, Collected, Place
 from rankscope.representing.places import Tap
-from rankscope.representing.probe_windows import Probe, Window
+from rankscope.representing.probe_windows import Probe, ProbeWindow
 from rankscope.scoring.text_model import Network, ShareDone, TextModel
 
 SUMS_BYTES = 256 << 20  # of the sums that are in memory at once, for small models; else half of one
@@ -195,10 +195,10 @@ def fill(
         progress(done / len(probe.windows))
 
 
-def _batches(windows: Sequence[Window], tokens: int) -> Iterator[list[Window]]:
+def _batches(windows: Sequence[ProbeWindow], tokens: int) -> Iterator[list[ProbeWindow]]:
     """Successive windows of one block, with padding at most ``tokens``, or one."""
     for _, some in groupby(windows, key=lambda window: window.block):
-        batch: list[Window] = []
+        batch: list[ProbeWindow] = []
         longest = 0
         for window in some:
             longest = max(longest, len(window.ids))
@@ -209,7 +209,7 @@ def _batches(windows: Sequence[Window], tokens: int) -> Iterator[list[Window]]:
         yield batch
 
 
-def _tensors(batch: Sequence[Window]) -> tuple[Tensor, Tensor, Tensor]:
+def _tensors(batch: Sequence[ProbeWindow]) -> tuple[Tensor, Tensor, Tensor]:
     """Ids (b, t), padded on the right, and which positions are counted and kept, (b, t)."""
     shape = len(batch), max(len(window.ids) for window in batch)
     ids = np.zeros(shape, np.int64)

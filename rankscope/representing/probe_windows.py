@@ -54,7 +54,7 @@ class ProbeOptions:
 
 
 @dataclass(frozen=True)
-class Window:
+class ProbeWindow:
     """Tokens that a model is given at once.
 
     Attributes
@@ -89,7 +89,7 @@ class Probe:
         Digest of the token ids, and of what is collected and kept of them.
     """
 
-    windows: tuple[Window, ...]
+    windows: tuple[ProbeWindow, ...]
     documents: int
     digest: str
 
@@ -182,7 +182,7 @@ def make_probe(
 
 def _with_kept(
     found: Sequence[tuple[int, list[int], int]], options: ProbeOptions
-) -> tuple[Window, ...]:
+) -> tuple[ProbeWindow, ...]:
     """Windows with their counted positions, of which evenly spread ones are kept."""
     counted = [
         np.arange(len(ids) - 1 if options.features == "last" else first, len(ids))
@@ -193,12 +193,12 @@ def _with_kept(
     is_kept[np.arange(min(options.kept, total)) * total // max(min(options.kept, total), 1)] = True
     starts = np.cumsum([0, *map(len, counted)])
     return tuple(
-        Window(np.array(ids, np.int64), block, some, some[is_kept[starts[i] : starts[i + 1]]])
+        ProbeWindow(np.array(ids, np.int64), block, some, some[is_kept[starts[i] : starts[i + 1]]])
         for i, ((block, ids, _), some) in enumerate(zip(found, counted, strict=True))
     )
 
 
-def _digest(encoder: TextEncoder, windows: Iterable[Window]) -> str:
+def _digest(encoder: TextEncoder, windows: Iterable[ProbeWindow]) -> str:
     digest = hashlib.blake2b(encoder.digest.encode(), digest_size=16)
     for window in windows:
         sizes = [window.block, len(window.ids), len(window.counted), len(window.kept)]

@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankscope.checkpoints.survey import Survey
-from rankscope.evaluation.score_plans import digest_of
-from rankscope.pipeline.call_results import reported
+from rankscope.pipeline.call_results import reported, sweep_results
 from rankscope.pipeline.calls import (
     Paths,
     carried_out,
     listed_paths,
     require_out,
+    require_steps,
     results_folder,
 )
 from rankscope.pipeline.choices import Names, Steps
-from rankscope.pipeline.curves import recalled_curves, survey_here
 from rankscope.pipeline.execution import Executed, Meter, Progress
 from rankscope.representing.comparison_engine import ComparisonEngine
 from rankscope.representing.comparison_plans import (
@@ -33,19 +32,12 @@ from rankscope.representing.comparison_plans import (
 from rankscope.representing.feature_engine import FeatureEngine
 from rankscope.representing.feature_plans import FeaturePlans
 from rankscope.representing.feature_store import FeatureFiles
-from rankscope.representing.feature_tasks import Asked, FeatureTask, Found
+from rankscope.representing.feature_tasks import FeatureRequest, FeatureTask, FoundFeatures
 from rankscope.representing.loss_pairs import Losses, loss_pairs, losses_of_runs
-from rankscope.representing.remembered import described
 from rankscope.representing.represent_question import NOTHING_SEEN, RepresentQuestion
 from rankscope.representing.represent_settings import asked_for, comparisons_of
 from rankscope.representing.representations_folder import write_results
-from rankscope.representing.represented import (
-    ComparedSides,
-    RecalledRepresentation,
-    Representation,
-    Seen,
-)
-from rankscope.results.columns import REPRESENTATIONS_RECORD
+from rankscope.representing.represented import CheckpointFeatures, ComparedSides, Representation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -172,91 +164,77 @@ def represent(
         trust_remote_code=trust_remote_code,
     )
     folder = None if out is None else Path(out)
-    remembered = None if folder is None else question.remembered(folder)
-    return reported(remembered or answer(question, out=folder), nothing=NOTHING_SEEN)
+    recalled = None if folder is None else question.recalled(folder)
+    return reported(recalled or answer(question, out=folder), nothing=NOTHING_SEEN)
 
 
 def answer(
     question: RepresentQuestion, *, out: Path | None = None, progress: Progress | None = None
-) -> Representation | RecalledRepresentation:
+) -> Representation:
     """Answer a question, looking into the checkpoints that ``out`` has no numbers of."""
     asked, compare = asked_for(question, out=out), comparisons_of(question.compare, out=out)
     recall = None if out is None else question.recall(out)
     before = None if recall is None else recall.look()
-    met = survey_here(question.paths, layout=question.layout, base=question.base)
-    found = represent_found(met, asked, compare=compare, out=out, progress=progress)
-    if recall is not None and found.key is not None and found.measured and not found.skips:
-        seen = recall.seen(before, found.folders)
-        recall.remember(seen and seen | described(found))
+    found = _found(question.survey(), asked, compare=compare, out=out, progress=progress)
+    if recall is not None:
+        recall.remember(found, before)
     return found
 
 
-def represent_found(
-    found: Survey,
-    asked: Asked,
+def _found(
+    met: Survey,
+    asked: FeatureRequest,
     *,
-    compare: Sequence[Comparing] = (),
-    out: Path | None = None,
-    progress: Progress | None = None,
-) -> Representation | RecalledRepresentation:
-    """Look into the runs that a survey found, unless ``out`` holds the answer already."""
-    losses, state = (
-        losses_of_runs(found.runs, out) if out is not None and "loss" in compare else (None, "")
-    )
-    about = [list(compare), *([digest_of(state)] if state else [])]
-    plans = FeaturePlans(found, asked, *about)
-    record = None if out is None else out / REPRESENTATIONS_RECORD
-    recalled = recalled_curves(
-        RecalledRepresentation, plans, found=found, record=record, store=FeatureFiles
-    )
-    if recalled is not None:
-        return recalled
+    compare: Sequence[Comparing],
+    out: Path | None,
+    progress: Progress | None,
+) -> Representation:
+    """Look into the runs that a survey found, and compare what is found."""
+    losses = losses_of_runs(met.runs, out) if out is not None and "loss" in compare else None
+    plans = FeaturePlans(met, asked)
+    require_steps(plans.count, met.runs)
+    sweep_results(out)
     if asked.text is not None:  # a text that is none should not cost the opening of a model
         next(asked.text.iter_documents(None))
-    require_out(out, found.runs)
-    plans = FeaturePlans(found, asked, *about)  # as the files are now
+    require_out(out, met.runs)
     end = FEATURES_SHARE if compare else 1.0
     meter = Meter(_part(progress, 0.0, end), plans.count)
     with results_folder(out) as folder:
-        fields, seen = carried_out(
+        fields, features = carried_out(
             plans,
-            lambda executed: _seen(executed, FeatureFiles(folder)),
+            lambda executed: _features_of(executed, FeatureFiles(folder)),
             store=FeatureFiles(folder),
             engine=FeatureEngine(asked, meter),
             meter=meter,
-            found=found,
+            found=met,
         )
-        there = tuple(one for one in seen if one is not None)
+        there = tuple(one for one in features if one is not None)
         more, compared = _compared(
             there,
             compare,
             folder=folder,
             losses=losses,
             progress=_part(progress, end, 1.0),
-            found=found,
+            found=met,
         )
         whole = Representation(
-            **_together(fields, more),
-            curves=tuple(plans.curves),
-            asked=plans.asked,
-            seen=there,
-            compared=tuple(compared),
-            planned=frozenset(plans.planned),
-            folders=frozenset(plans.folders),
+            **_together(fields, more), **plans.found, features=there, compared=tuple(compared)
         )
         return write_results(folder, whole)
 
 
-def _seen(executed: Executed[FeatureTask, Found], store: FeatureFiles) -> Seen | None:
+def _features_of(
+    executed: Executed[FeatureTask, FoundFeatures], store: FeatureFiles
+) -> CheckpointFeatures | None:
     """The numbers of a plan, if it has any."""
     if not executed.entries:
         return None
     path = store.path(executed.plan)
-    return Seen(executed.plan.tasks[0].curve, executed.entries[0].numbers, path)
+    return CheckpointFeatures(executed.plan.tasks[0].curve, executed.entries[0].numbers, path)
 
 
 def _compared(
-    seen: Sequence[Seen],
+    features: Sequence[CheckpointFeatures],
     compare: Sequence[Comparing],
     *,
     folder: Path,
@@ -265,7 +243,7 @@ def _compared(
     found: Survey,
 ) -> tuple[dict[str, Any], list[ComparedSides]]:
     """Compare what was found; what that skipped, and what is to be said of it."""
-    sides = [one.side for one in seen if not one.is_of_inputs]
+    sides = [one.side for one in features if not one.is_of_inputs]
     pairs, without = ([], []) if losses is None else loss_pairs(sides, losses)
     plans = ComparisonPlans(sides, compare, pairs)
     meter = Meter(progress, plans.count)

@@ -1,17 +1,14 @@
-"""`RepresentQuestion`: what a call of `represent` asks, and whether a folder has its answer.
-
-Loads no layout before that is known: a call with nothing to do should cost nothing.
-"""
+"""`RepresentQuestion`: what a call of `represent` asks, and whether a folder has its answer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rankscope.pipeline.recall import Recall
-from rankscope.representing.remembered import RememberedRepresentation
+from rankscope.evaluation.model_question import ModelQuestion
+from rankscope.pipeline.recall import RecalledCurves
 from rankscope.results.columns import (
     EVALUATION_FILE,
     EVALUATION_RECORD,
@@ -20,8 +17,9 @@ from rankscope.results.columns import (
 )
 
 if TYPE_CHECKING:
-    from rankscope.evaluation.open_model import Device, Precision
-    from rankscope.pipeline.choices import Names, Steps
+    import pandas as pd
+
+    from rankscope.pipeline.choices import Names
     from rankscope.representing.probe_windows import Features
 
 
@@ -29,55 +27,39 @@ NOTHING_SEEN = "no checkpoint could be measured"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RepresentQuestion:
+class RepresentQuestion(ModelQuestion):
     """The parameters of `rankscope.represent` that say what is measured, as they were given."""
 
-    paths: tuple[str | Path, ...]
-    text: tuple[str | Path, ...] = ()
+    record = REPRESENTATIONS_RECORD
+    stores = (REPRESENTATIONS_FOLDER,)
+    # Losses of an evaluation decide which checkpoints are compared at equal loss.
+    beside = (EVALUATION_FILE, EVALUATION_RECORD)
+
     at: Names = "block"
     features: Features = "all"
     tokens: int | None = None
     compare: Names | None = None
     energy: Names = ()
-    steps: Steps | None = None
-    window: int | None = None
     kept: int = 2048
-    prefix: str = "auto"
-    tokenizer: str | Path | None = None
-    device: Device = "cpu"
-    precision: Precision = "float32"
-    layout: str | None = None
-    base: str | Path | None = None
-    trust_remote_code: bool = False
 
-    def __post_init__(self) -> None:
-        for name in ("at", "compare", "energy", "steps"):
-            given = getattr(self, name)
-            if isinstance(given, Iterable) and not isinstance(given, str | tuple):
-                object.__setattr__(self, name, list(given))  # it may be an iterator
-
-    def recall(self, out: Path) -> Recall:
-        """The question to a results folder; raises `WrongSettingError` for text that is not there.
-
-        Losses, which decide what is compared at equal loss, are those of an evaluation in it.
-        """
-        from rankscope.evaluation.text_sets import text_sets
-
-        sets = text_sets(map(str, self.text))
-        files = tuple(path for one in sets for path in one.paths)
-        given = tuple(one for one in (self.tokenizer, self.base) if one is not None)
-        asked = [str(one) if isinstance(one, Path) else one for one in astuple(self)[1:]]
-        return Recall(
-            about=([str(one) for one in self.paths], asked, [(s.name, s.paths) for s in sets]),
-            paths=(*self.paths, *given),
-            files=files,
-            out=out,
-            record=REPRESENTATIONS_RECORD,
-            stores=(REPRESENTATIONS_FOLDER,),
-            beside=(EVALUATION_FILE, EVALUATION_RECORD),
-        )
-
-    def remembered(self, out: Path) -> RememberedRepresentation | None:
+    def recalled(self, out: Path) -> RecalledRepresentation | None:
         """The last answer in ``out``, if it is that of this question and no file has changed."""
         record = self.recall(out).recorded()
-        return None if record is None else RememberedRepresentation.of(record, out)
+        return None if record is None else RecalledRepresentation.of(record, out)
+
+
+@dataclass(frozen=True)
+class RecalledRepresentation(RecalledCurves):
+    """An earlier answer that the states of all files confirm."""
+
+    @property
+    def measured(self) -> int:
+        """As of `rankscope.representing.represented.Representation`."""
+        return len({(run, step) for run, *_, step in self.planned})
+
+    def _stored(self) -> tuple[pd.DataFrame, Iterable[tuple[Any, ...]]]:
+        from rankscope.representing.represented import series_in
+        from rankscope.results.results import open_results
+
+        table = open_results(self.out).representations
+        return table, ((*series, step) for series, step in series_in(table))

@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import get_args
 
 from rankscope.errors import WrongSettingError
-from rankscope.evaluation.open_model import OpenOptions
 from rankscope.evaluation.text_sets import TextSet, text_sets
 from rankscope.pipeline.choices import Names, names_of, require_name, steps_of
 from rankscope.representing.collected import At, Energy
 from rankscope.representing.comparison_plans import COMPARISONS, Comparing
-from rankscope.representing.feature_tasks import Asked
+from rankscope.representing.feature_tasks import FeatureRequest
 from rankscope.representing.probe_windows import Features, ProbeOptions
 from rankscope.representing.represent_question import RepresentQuestion
 from rankscope.representing.stored_activations import STORED_TEXTS
 
 
-def asked_for(question: RepresentQuestion, *, out: Path | None) -> Asked:
+def asked_for(question: RepresentQuestion, *, out: Path | None) -> FeatureRequest:
     """What every checkpoint is asked for.
 
     Raises
@@ -37,15 +36,9 @@ def asked_for(question: RepresentQuestion, *, out: Path | None) -> Asked:
     energy = energy_of(question.energy, out=out)
     if energy and one is None:
         raise WrongSettingError("`energy` takes models that read: give `text`")
-    options = OpenOptions(
-        tokenizer=None if question.tokenizer is None else str(question.tokenizer),
-        prefix=question.prefix,
-        device=question.device,
-        precision=question.precision,
-        trust_remote_code=question.trust_remote_code,
-    )
+    options = question.options()
     steps = steps_of(question.steps)
-    return Asked(one, probe, tuple(dict.fromkeys(kinds)), options, steps, energy)
+    return FeatureRequest(one, probe, tuple(dict.fromkeys(kinds)), options, steps, energy)
 
 
 def energy_of(given: Names, *, out: Path | None) -> tuple[Energy, ...]:

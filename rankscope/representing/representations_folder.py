@@ -137,7 +137,7 @@ def _described(
         for (series, _), row in zip(listed(table), records, strict=True):
             rows.setdefault(series, []).append(row)
     seconds: dict[Series, float] = {}
-    for one in found.seen:
+    for one in found.features:
         series = series_of(one.curve)
         seconds[series] = seconds.get(series, 0.0) + one.file.seconds
     return {

@@ -1,18 +1,15 @@
-"""The result of `represent`, computed now or recalled from an earlier call."""
+"""The result of `represent`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankscope.pipeline.call_results import CallResult
-from rankscope.pipeline.curves import Curve, RecalledCurves
-from rankscope.representing.collected import EMBEDDING, FINAL, Place
+from rankscope.pipeline.curves import Curve, FoundCurves
+from rankscope.representing.collected import Place, Side
 from rankscope.representing.comparison_plans import ComparisonEntry
-from rankscope.representing.comparison_sides import Side
 from rankscope.representing.feature_files import FeatureFile
 from rankscope.representing.feature_tasks import INPUTS, STORED, Series
 from rankscope.representing.stored_activations import STORED_TEXTS
@@ -32,7 +29,7 @@ def series_in(table: pd.DataFrame) -> list[tuple[Series, int]]:
     """The series and the step of each row of a table."""
     columns = (table[name] for name in ("run", "text", "features", "at", "step"))
     return [
-        ((run, text, features, kind_of(text, at)), step)
+        ((run, text, features, STORED if text in STORED_TEXTS else Place(0, at).kind), step)
         for run, text, features, at, step in zip(*columns, strict=True)
     ]
 
@@ -42,15 +39,8 @@ def energy_series_in(table: pd.DataFrame) -> list[tuple[Series, int]]:
     return series_in(table.assign(at=INPUTS))
 
 
-def kind_of(text: str, at: str) -> str:
-    """The kind of place, of which a call looks into all or none."""
-    if text in STORED_TEXTS:
-        return STORED
-    return "block" if at in (EMBEDDING, FINAL) else at
-
-
 @dataclass(frozen=True)
-class Seen:
+class CheckpointFeatures:
     """One checkpoint's numbers, and where what is kept of it is."""
 
     curve: Curve
@@ -71,34 +61,24 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Representation(CallResult):
-    """What one call found.
+class Representation(FoundCurves):
+    """What one call found: one curve per run and kind of place.
 
     Attributes
     ----------
-    curves
-        One per run and kind of place: where the numbers with this call's settings are.
-    asked
-        The requested steps, by run name.
-    seen
+    features
         The numbers of each checkpoint.
     compared
         The comparisons of each checkpoint.
-    planned, folders
-        As in `rankscope.pipeline.curves.CurvePlans`.
     """
 
-    curves: tuple[Curve, ...]
-    asked: Mapping[str, tuple[int, ...]]
-    seen: tuple[Seen, ...]
+    features: tuple[CheckpointFeatures, ...]
     compared: tuple[ComparedSides, ...]
-    planned: frozenset[tuple[Any, ...]]
-    folders: frozenset[str]
 
     @property
     def measured(self) -> int:
         """Number of checkpoints with numbers, of whatever kinds of places."""
-        return len({(one.curve.run, one.file.step) for one in self.seen})
+        return len({(one.curve.run, one.file.step) for one in self.features})
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -117,7 +97,7 @@ class Representation(CallResult):
     def _rows(self, *, of_inputs: bool) -> list[dict[str, Any]]:
         return [
             {**_place(one.curve, one.file.step), **_probe(one.file), **row}
-            for one in self.seen
+            for one in self.features
             if one.is_of_inputs == of_inputs
             for row in one.file.rows
         ]
@@ -139,22 +119,6 @@ class Representation(CallResult):
             for row in entry.rows
         ]
         return typed_similarities(pd.DataFrame(rows))
-
-
-@dataclass(frozen=True)
-class RecalledRepresentation(RecalledCurves):
-    """An earlier call whose results still hold, and what is requested now."""
-
-    @property
-    def measured(self) -> int:
-        """As of `Representation`."""
-        return len({(series[0], step) for series, step in self.planned})
-
-    def _stored(self) -> tuple[pd.DataFrame, Iterable[tuple[Any, ...]]]:
-        from rankscope.results.results import open_results
-
-        table = open_results(self.out).representations
-        return table, series_in(table)
 
 
 def _place(curve: Curve, step: int) -> dict[str, Any]:

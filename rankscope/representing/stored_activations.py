@@ -21,6 +21,7 @@ from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
 from rankscope.representations.feature_sums import BLOCKS, FeatureSums
 from rankscope.representing.collected import Collected, Place
+from rankscope.spectra.formats import FORMATS
 
 # The text that the table names → the file.
 FILES = {"stored-train": "train_activations.pt", "stored-val": "val_activations.pt"}
@@ -28,7 +29,6 @@ STORED_TEXTS = tuple(FILES)
 # The modules whose outputs a block adds to what passes through, as `places.PROJECTIONS`.
 ADDED = {"attention.o_proj": "attention", "swiglu.w_2": "mlp"}
 IN_LAYER = re.compile(r"(?:.*\.)?layers\.(\d{1,9})\.(.+)")
-BITS = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}
 
 
 def activation_files(checkpoint: Checkpoint) -> dict[str, Path]:
@@ -64,7 +64,10 @@ def stored_features(path: Path, kept: int) -> Iterator[tuple[Collected, int]]:
         blocks = np.arange(samples) % BLOCKS
         sums = [FeatureSums.of(features[blocks == block]) for block in range(BLOCKS)]
         rows = kept_samples(samples, kept)
-        yield Collected(place, sums, features[rows].astype(np.float32)), BITS[tensor.dtype]
+        yield (
+            Collected(place, sums, features[rows].astype(np.float32)),
+            FORMATS[tensor.dtype].significant_bits,
+        )
 
 
 def kept_samples(samples: int, kept: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -83,7 +86,7 @@ def _places(path: Path) -> Mapping[Place, Tensor]:
     found: dict[Place, Tensor] = {}
     for name, tensor in open_table(path).tensors.items():
         match = IN_LAYER.fullmatch(plain_name(name))
-        if match is None or len(tensor.shape) != 2 or tensor.dtype not in BITS:
+        if match is None or len(tensor.shape) != 2 or tensor.dtype not in FORMATS:
             continue
         found[Place(int(match[1]), ADDED.get(match[2], match[2]))] = tensor
     return dict(sorted(found.items(), key=lambda one: (one[0].layer, one[0].at)))

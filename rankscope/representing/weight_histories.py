@@ -9,14 +9,14 @@ from pathlib import Path
 from rankscope.checkpoints.before_merges import merged_before, origins_of
 from rankscope.checkpoints.contents import Skip, restarts_between
 from rankscope.checkpoints.continuity import difference, difference_of_traces, trace_of
-from rankscope.checkpoints.file_states import state_of
+from rankscope.checkpoints.file_states import states_of_files
 from rankscope.checkpoints.fingerprint import fingerprint
 from rankscope.checkpoints.merges import read_merges
 from rankscope.checkpoints.steps import step_in_name
 from rankscope.components.component import Moment
 from rankscope.components.windows import Window
 from rankscope.errors import RankscopeError
-from rankscope.evaluation.score_plans import digest_of, model_files
+from rankscope.evaluation.score_plans import digest_of_values, model_files
 from rankscope.pipeline.execution import skip_of
 from rankscope.representing.collected import Energy
 from rankscope.representing.feature_tasks import FeatureTask
@@ -70,16 +70,15 @@ def _step(path: Path) -> int:
 
 def _depending_on(task: FeatureTask, files: Sequence[Path]) -> FeatureTask:
     """The task with other files that its numbers depend on."""
-    states = tuple((str(path), state_of(path)) for path in files)
     return replace(
         task,
-        key=digest_of(task.key, [_fingerprint(path) for path in files]),
-        files=tuple(dict((*task.files, *states)).items()),
+        key=digest_of_values(task.key, [_fingerprint(path) for path in files]),
+        files=tuple(dict((*task.files, *states_of_files(files))).items()),
     )
 
 
 def _fingerprint(path: Path) -> str:
-    """Empty for a file that cannot be read, which tells it from what it may be later."""
+    """Empty for a file that cannot be read, which differs from what it may be later."""
     try:
         return fingerprint(path)
     except RankscopeError:

@@ -49,7 +49,7 @@ class Reader:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Observed:
     """What a module was given for two tokens, and what it gave: (2, d) and (2, m)."""
 
     given: Values
@@ -107,14 +107,14 @@ def _module(network: Any, parameter: Parameter) -> nn.Module | None:
 
 def _observed(
     network: Network, modules: Iterable[nn.Module], device: str
-) -> dict[nn.Module, _Seen]:
+) -> dict[nn.Module, _Observed]:
     """What modules read and give where the network runs on two tokens."""
-    seen: dict[nn.Module, _Seen] = {}
+    seen: dict[nn.Module, _Observed] = {}
 
     def see(module: nn.Module, given: Any, named: Any, gave: Any) -> None:
         x, y = (given or tuple(named.values()))[0], gave
         if _is_of_each(x) and _is_of_each(y):
-            seen[module] = _Seen(*(one[0].double().cpu().numpy() for one in (x, y)))
+            seen[module] = _Observed(*(one[0].double().cpu().numpy() for one in (x, y)))
 
     with ExitStack() as hooks, torch.inference_mode():
         for module in dict.fromkeys(modules):
@@ -133,7 +133,7 @@ def _is_of_each(value: object) -> bool:
     )
 
 
-def _gives(parameter: Parameter, seen: _Seen, apart: float) -> bool:
+def _gives(parameter: Parameter, seen: _Observed, apart: float) -> bool:
     """Whether a module gives what the weight makes of what it was given, biases aside.
 
     Of a weight that is part of a fused one, its outputs are among those of the module.

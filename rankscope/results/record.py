@@ -35,7 +35,7 @@ DIGEST = "digest"  # entry of a record: digest of all others; older ones have no
 # What an entry is, where it is there: a list of tables, or a table.
 LISTS = ("runs", "skipped", "notes", "evaluations", "representations")
 TABLES = (FILES, "options", "status", "breaks", "summary", "versions")
-ADVICE = "call `rankscope analyze`, `evaluate` or `represent` again, which writes it anew"
+ADVICE = "run `rankscope analyze`, `evaluate` or `represent` again to rewrite it"
 
 
 def read_record(path: Path) -> dict[str, Any]:

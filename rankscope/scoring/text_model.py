@@ -54,7 +54,7 @@ class TextEncoder:
 
 @dataclass(frozen=True)
 class Network:
-    """The modules of a model, for those who look inside.
+    """The modules of a model, for callers that look inside.
 
     Attributes
     ----------

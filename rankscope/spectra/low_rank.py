@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rankscope.spectra import dense
 from rankscope.spectra.backends import scaling_exponent
 from rankscope.spectra.bounds import Values, Within, agree, product_bound
-from rankscope.spectra.matrices import Dense, LowRank
+from rankscope.spectra.matrices import Dense, LowRank, triangular
 from rankscope.spectra.rounding import Rounding
 from rankscope.spectra.spectrum import Spectrum, no_spectrum
 
@@ -26,20 +26,26 @@ TINY = 2.0**-400  # entries from which squares lose no digits below float64's ra
 def spectra(matrix: LowRank) -> list[Spectrum]:
     """Spectra of products of inner dimension r < min(m, n), none of which is multiplied out."""
     stack, shape = matrix.stack(), matrix.shape
-    finite = [_is_finite(pair) for pair in zip(stack.left, stack.right, strict=True)]
-    left, left_exponent = _scaled(stack.left[finite])
-    right, right_exponent = _scaled(stack.right[finite])
+    left, right, floors, errors = stack.left, stack.right, stack.floors, stack.errors
+    most_left, most_right = _largest(left), _largest(right)
+    finite = np.isfinite(most_left) & np.isfinite(most_right)
+    if not finite.all():
+        left, right, floors, errors = left[finite], right[finite], floors[finite], errors[finite]
+        most_left, most_right = most_left[finite], most_right[finite]
+    left, left_exponent = _scaled(left, most_left)
+    right, right_exponent = _scaled(right, most_right)
     exponents = left_exponent + right_exponent
-    core = _triangular(left) @ _triangular(right.mT).mT
+    if exponents.any():
+        floors, errors = (np.ldexp(one, -exponents) for one in (floors, errors))
+    core = triangular(left) @ triangular(right.mT).mT
     bounds = [
         product_bound(a, b, shape, inner=matrix.inner)
         for a, b in zip(_norms(left), _norms(right), strict=True)
     ]
-    floors, errors = (np.ldexp(x[finite], -exponents) for x in (stack.floors, stack.errors))
     decomposed = iter([
-        _spectrum(matrix, s, error=bound + float(error), floor=float(floor), exponent=int(exponent))
+        _spectrum(matrix, s, error=bound + error, floor=floor, exponent=exponent)
         for s, bound, error, floor, exponent in zip(
-            _values(core), bounds, errors, floors, exponents, strict=True
+            _values(core), bounds, errors.tolist(), floors.tolist(), exponents.tolist(), strict=True
         )
     ])  # fmt: skip
     spectra = [
@@ -65,9 +71,11 @@ def multiplied_out(matrix: LowRank) -> list[Spectrum]:
 def _multiplied_out(
     matrix: LowRank, left: NDArray[Any], right: NDArray[Any], *, floor: float, error: float
 ) -> Spectrum:
-    if not _is_finite((left, right)):
+    factors = left[None], right[None]
+    sizes = [_largest(one) for one in factors]
+    if not np.isfinite(sizes).all():
         return no_spectrum(matrix.shape, matrix.dtype, "nonfinite")
-    (left, (left_exponent,)), (right, (right_exponent,)) = _scaled(left[None]), _scaled(right[None])
+    (left, (left_exponent,)), (right, (right_exponent,)) = map(_scaled, factors, sizes)
     (left_norm,), (right_norm,) = _norms(left), _norms(right)
     exponent = int(left_exponent + right_exponent)
     bound = product_bound(left_norm, right_norm, matrix.shape, inner=matrix.inner)
@@ -93,10 +101,11 @@ def _values(cores: Values) -> list[Values | None]:
 
 def _agree(s: Values, core: Values) -> bool:
     """Whether the values have the energy of their matrix, however small it is."""
-    largest = np.abs(core).max(initial=0.0)
-    if 0 < largest < TINY:
+    energy = float(np.vdot(core, core))
+    if energy < TINY**2 and (largest := np.abs(core).max(initial=0.0)):
         s, core = s / largest, core / largest
-    return agree((s**2).sum(), (core**2).sum(), len(core))
+        energy = float(np.vdot(core, core))
+    return agree(float(s @ s), energy, len(core))
 
 
 def _spectrum(
@@ -116,22 +125,19 @@ def _spectrum(
     ).times_power_of_two(exponent)
 
 
-def _is_finite(factors: tuple[NDArray[Any], NDArray[Any]]) -> bool:
-    return all(bool(np.isfinite(factor).all()) for factor in factors)
+def _largest(factors: NDArray[Any]) -> NDArray[Any]:
+    """The largest absolute entry of each factor; not finite if an entry is not."""
+    sizes = np.abs(factors).reshape(len(factors), -1)
+    return np.asarray(sizes.max(axis=1, initial=0.0))
 
 
-def _scaled(factors: NDArray[Any]) -> tuple[Values, NDArray[np.int32]]:
+def _scaled(factors: NDArray[Any], largest: NDArray[Any]) -> tuple[Values, NDArray[np.int32]]:
     """Each factor divided by a power of two, and the powers' exponents: see `scaling_exponent`."""
-    largest = np.abs(factors).max(axis=(1, 2), initial=0.0)
     exponents = np.array([scaling_exponent(float(one)) for one in largest], np.int32)
     scaled = factors.astype(np.float64)
     if exponents.any():
         scaled /= np.ldexp(1.0, exponents)[:, None, None]
     return scaled, exponents
-
-
-def _triangular(factors: Values) -> Values:
-    return np.asarray(np.linalg.qr(factors, mode="r"))
 
 
 def _norms(factors: NDArray[Any]) -> list[float]:

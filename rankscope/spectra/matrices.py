@@ -218,18 +218,22 @@ class LowRank:
     @property
     def floors(self) -> Values:
         """The floor of each product."""
-        return np.broadcast_to(self.floor, len(self.stack().left))
+        return np.zeros(self._count) + self.floor
 
     @property
     def errors(self) -> Values:
         """The error of each product."""
-        return np.broadcast_to(self.error, len(self.stack().left))
+        return np.zeros(self._count) + self.error
+
+    @property
+    def _count(self) -> int:
+        return len(self.left) if self.left.ndim == 3 else 1
 
     def norms(self) -> tuple[Norm, ...]:
         """Frobenius norm of each product, from its triangular factors; not multiplied out."""
         stack = self.stack()
         left, right = (np.asarray(x, np.float64) for x in (stack.left, stack.right.mT))
-        cores = _triangular(left) @ _triangular(right).mT
+        cores = triangular(left) @ triangular(right).mT
         norms = []
         for core, tall, wide, error in zip(cores, left, right, stack.errors, strict=True):
             sizes = norm_of(tall).value, norm_of(wide).value
@@ -238,8 +242,10 @@ class LowRank:
         return tuple(norms)
 
 
-def _triangular(factors: Values) -> Values:
-    return np.asarray(np.linalg.qr(factors, mode="r"))
+def triangular(factors: Values) -> Values:
+    """R of the QR decomposition of each of a stack of matrices."""
+    transposed = np.linalg.qr(factors, mode="raw")[0][..., : factors.shape[-1]]
+    return np.where(np.tri(*transposed.shape[-2:], dtype=np.bool_), transposed, 0.0).mT
 
 
 def norm_of(values: Matrix, error: float = 0.0) -> Norm:

@@ -11,10 +11,10 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from rankscope.metrics import Values
 from rankscope.statistics.co_movement import STILL
 from rankscope.statistics.intervals import CONFIDENCE, NO_INTERVAL
 
-Values = NDArray[np.float64]
 RankMethod = Literal["spearman", "kendall"]
 RANK_METHODS: tuple[RankMethod, ...] = get_args(RankMethod)
 

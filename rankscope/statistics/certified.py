@@ -15,12 +15,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from rankscope.errors import WrongSettingError
+from rankscope.metrics import Values
 from rankscope.statistics.quantities import quantity
-
-Values = NDArray[np.float64]
 
 
 def values_and_errors(rows: pd.DataFrame, column: str) -> tuple[Values, Values]:
@@ -58,7 +56,7 @@ def _moved(rows: pd.DataFrame) -> Values:
 
 
 def _of_rank(column: str) -> Callable[[pd.DataFrame], Values]:
-    """Of an effective rank: its own bound, and the values that may be nothing but noise."""
+    """Error of an effective rank: its own bound, and the values that may be nothing but noise."""
 
     def error(rows: pd.DataFrame) -> Values:
         values, per, resolved = (_array(rows, name) for name in (column, "per", "per_resolved"))
@@ -69,7 +67,7 @@ def _of_rank(column: str) -> Callable[[pd.DataFrame], Values]:
 
 
 def _of_norm(power: float) -> Callable[[pd.DataFrame], Values]:
-    """Of s₁, F or Σs, which e moves by at most e, √r·e or r·e."""
+    """Error of s₁, F or Σs, which e moves by at most e, √r·e or r·e."""
     return lambda rows: _moved(rows) * _array(rows, "max_rank") ** power
 
 
@@ -80,7 +78,7 @@ def _of_stable_rank(rows: pd.DataFrame) -> Values:
 
 
 def _of_participation_ratio(rows: pd.DataFrame) -> Values:
-    """Of (Σs²)²/Σs⁴, by the largest quotient: F + √r·e over ‖s‖₄ − r^¼·e."""
+    """Error of (Σs²)²/Σs⁴, by the largest quotient: F + √r·e over ‖s‖₄ − r^¼·e."""
     norm, ratio = _array(rows, "frobenius_norm"), _array(rows, "participation_ratio")
     fourth = norm / ratio**0.25
     least = fourth - _of_norm(0.25)(rows)
@@ -88,7 +86,7 @@ def _of_participation_ratio(rows: pd.DataFrame) -> Values:
 
 
 def _of_condition(column: str) -> Callable[[pd.DataFrame], Values]:
-    """Of the decimal logarithm of s₁/s_k, whose s_k is s₁ over the value itself."""
+    """Error of the decimal logarithm of s₁/s_k, whose s_k is s₁ over the value itself."""
 
     def error(rows: pd.DataFrame) -> Values:
         share = _moved(rows) / _array(rows, "spectral_norm")

@@ -9,11 +9,10 @@ import math
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rankscope.metrics import Values
 from rankscope.statistics.intervals import CONFIDENCE, NO_INTERVAL
 
-Values = NDArray[np.float64]
 Method = Literal["spearman", "pearson"]
 METHODS: tuple[Method, ...] = get_args(Method)
 

@@ -8,7 +8,6 @@ from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.statistics.co_movement import (
@@ -23,7 +22,6 @@ from rankscope.statistics.intervals import NO_INTERVAL
 from rankscope.statistics.row_choice import chosen_rows
 from rankscope.statistics.step_summary import cuts_of, known_centres
 
-Values = NDArray[np.float64]
 Series: TypeAlias = "pd.Series[float]"
 Measure = tuple[str, str, str]  # task, group, metric
 

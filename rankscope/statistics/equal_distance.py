@@ -66,7 +66,7 @@ def _with_sizes(changes: pd.DataFrame) -> pd.DataFrame:
 
 
 def _root_mean_square(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of every row."""
+    """The root mean square of every row."""
     roots: NDArray[np.float64] = np.sqrt((values**2).mean(axis=1))
     return roots
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Values = NDArray[np.float64]
+from rankscope.metrics import Values
+
 Places = NDArray[np.intp]
 Flags = NDArray[np.bool_]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Values = NDArray[np.float64]
+from rankscope.metrics import Values
 
 LEAST_DIFFERENCES = 12  # second differences of all series together, to know the fluctuation from
 MOVES = 10.0  # fluctuations: fluctuations alone, even with heavy tails, hardly reach so far

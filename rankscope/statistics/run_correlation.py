@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeWarning, WrongSettingError
+from rankscope.metrics import Values
 from rankscope.statistics.associations import (
     RANK_METHODS,
     permutation_p,
@@ -30,7 +31,6 @@ from rankscope.statistics.correlation import (
 )
 from rankscope.statistics.replicates import groups_of
 
-Values = NDArray[np.float64]
 Scope = Literal["all", "between", "within"]
 PLACE = ["role", "column", *KEY]
 POINTS = (*PLACE, "step", "run", "rank", "performance")

@@ -1,4 +1,4 @@
-"""What a run is about to do, in a few lines for the person who starts it."""
+"""What a run is about to do, in a few lines for its user."""
 
 from __future__ import annotations
 

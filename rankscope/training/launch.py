@@ -10,8 +10,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from rankscope.errors import RankscopeError, WrongSettingError
-from rankscope.training.processes import Processes, first_line
+from rankscope.errors import RankscopeError, WrongSettingError, first_line
+from rankscope.training.processes import Processes
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 

@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from rankscope.errors import RankscopeError, printable
+from rankscope.errors import RankscopeError, first_line
 
 BUCKET = 1 << 25  # numbers averaged at once, 128 MiB of float32
 
@@ -206,8 +206,3 @@ def _digest(tensor: Tensor) -> str:
     digest = hashlib.blake2b(f"{content.dtype} {tuple(content.shape)}".encode(), digest_size=16)
     digest.update(content.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, cut to what fits into another message."""
-    return printable(str(error).partition("\n")[0], limit=160)

@@ -44,7 +44,7 @@ class Settling:
     def __init__(
         self, settings: PhasesConfig, model: nn.Module, *, seen: Mapping[str, float]
     ) -> None:
-        """Take the present weights of the model as the initial ones."""
+        """Take the current weights of the model as the initial ones."""
         self.settings, self.seen = settings, dict(seen)
         watched = projections(model) if settings.switch != "steps" else {}
         self.initial = {name: weight.clone() for name, weight in watched.items()}

@@ -132,7 +132,7 @@ def parts_by_step(parts: Iterable[KeptRows]) -> dict[tuple[str, int], KeptRows]:
     return found
 
 
-def digest_of(rows: Iterable[Row]) -> bytes:
+def digest_of_rows(rows: Iterable[Row]) -> bytes:
     """Digest of the values by which the rows of a step are known again."""
     text = repr(sorted(map(repr, values_of(rows))))
     return hashlib.blake2b(text.encode(), digest_size=16).digest()

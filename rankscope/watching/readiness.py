@@ -1,4 +1,4 @@
-"""Which checkpoints are complete, although somebody else may still be writing."""
+"""Which checkpoints are complete, and whether a training has ended, while others are writing."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from pathlib import Path
 
 from rankscope.checkpoints.file_states import FileStates, states_below
 from rankscope.checkpoints.manifest import listed_files
-from rankscope.checkpoints.run import Checkpoint
+from rankscope.checkpoints.run import Checkpoint, Run
+from rankscope.checkpoints.training_log import configured_steps, read_training_log
 from rankscope.errors import RankscopeError
 
 PATIENCE = 6  # times longer before a checkpoint that cannot be read as a whole is taken as it is
+NON_FINITE = "non-finite"  # the event that is logged last when a loss is not finite
 
 
 @dataclass
@@ -57,3 +59,18 @@ def _is_whole(checkpoint: Checkpoint) -> bool:
         return not checkpoint.read().skips
     except RankscopeError:
         return False
+
+
+def has_ended(run: Run) -> bool:
+    """Whether the run has the checkpoint of its last step, or stopped on a loss that is not finite.
+
+    An interrupted run has not ended: it may be resumed. That of another program never ends, as far
+    as its folder shows.
+    """
+    steps = configured_steps(run)
+    if steps is None:
+        return False
+    if run.steps[-1] >= steps:
+        return True
+    log = read_training_log(run)
+    return bool(log) and log[-1].get("event") == NON_FINITE

@@ -18,8 +18,7 @@ from rankscope.analysis.engines import EngineName, OpenEngine, engine_of
 from rankscope.analysis.plan import count_steps
 from rankscope.analysis.request import Selection, Windows
 from rankscope.checkpoints.discovery import survey
-from rankscope.checkpoints.file_states import FileStates, state_of
-from rankscope.checkpoints.run import Run
+from rankscope.checkpoints.file_states import FileStates, states_of_files
 from rankscope.checkpoints.survey import Survey
 from rankscope.errors import (
     RankscopeError,
@@ -34,13 +33,12 @@ from rankscope.results.measure import Row
 from rankscope.results.step_rows import iter_rows
 from rankscope.watching.kept_rows import (
     IDENTIFYING,
-    digest_of,
+    digest_of_rows,
     iter_table,
     parts_by_step,
     with_kept_rows,
 )
-from rankscope.watching.readiness import Readiness, files_of
-from rankscope.watching.run_end import has_ended
+from rankscope.watching.readiness import Readiness, files_of, has_ended
 
 POLL = 10.0  # seconds
 
@@ -89,7 +87,7 @@ class Watch:
         done: tuple[tuple[str, FileStates], ...] = ()
         known: dict[tuple[str, int], bytes] = {}
         with suppress(RankscopeError):  # a damaged table is written again
-            known |= {key: digest_of(rows) for key, rows in iter_table(self.out, IDENTIFYING)}
+            known |= {key: digest_of_rows(rows) for key, rows in iter_table(self.out, IDENTIFYING)}
         while True:
             found = self._found()
             ready, are_pending = _complete(found, readiness)
@@ -135,7 +133,7 @@ class Watch:
         parts = () if self.analysis is None else self.analysis.parts
         new = {}
         for key, part in parts_by_step(parts).items():
-            digest = digest_of(part.load().columns.rows(IDENTIFYING))
+            digest = digest_of_rows(part.load().columns.rows(IDENTIFYING))
             if known.get(key) != digest:
                 known[key], new[key] = digest, part
         for at, ((run, step), part) in enumerate(new.items(), start=1):
@@ -145,7 +143,13 @@ class Watch:
         """The files of everything that can be measured; empty if that is nothing."""
         wanted = [run for run in ready.runs if count_steps(run, self.selection)]
         return tuple(
-            (run.name, (*(file for one in run for file in files_of(one)), *_merges(run)))
+            (
+                run.name,
+                (
+                    *(file for one in run for file in files_of(one)),
+                    *states_of_files(run.merge_files),
+                ),
+            )
             for run in wanted
         )
 
@@ -260,7 +264,3 @@ def _complete(found: Survey, readiness: Readiness) -> tuple[Survey, bool]:
         tuple(one for one in some if is_settled(one.path)) for some in (found.skips, found.notes)
     )
     return replace(found, runs=tuple(runs), skips=skips, notes=notes), bool(pending)
-
-
-def _merges(run: Run) -> FileStates:
-    return tuple((str(path), state_of(path)) for path in run.merge_files)

@@ -108,7 +108,7 @@ def matched(tables: Mapping[str, pd.DataFrame], arms: Mapping[str, Arm]) -> Figu
 
 
 def merges(tables: Mapping[str, pd.DataFrame], arms: Mapping[str, Arm]) -> Figure:
-    """Rank of all merges so far, overlap of each with the one before, and the loss at merges."""
+    """Rank of all merges so far, overlap of each with the previous one, and the loss at merges."""
     cycles = _with_arms(tables)
     some = _present([arm for arm in COLORS if arm not in ("full", "lora")], cycles)
     figure, axes = plt.subplots(1, 3, figsize=_size(0.42), layout="constrained")
@@ -122,7 +122,7 @@ def merges(tables: Mapping[str, pd.DataFrame], arms: Mapping[str, Arm]) -> Figur
     chance = cycles[cycles["arm"] == "relora"]["overlap_column_chance"].mean()
     axes[1].axhline(chance, ls=":", color=GREY)
     axes[0].set(xlabel="cycle", ylabel="effective rank of the sum of merges")
-    axes[1].set(xlabel="cycle", ylabel="overlap with the merge before")
+    axes[1].set(xlabel="cycle", ylabel="overlap with the previous merge")
     axes[2].set(xlabel="cycle", ylabel="loss after − before a merge")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
     return figure

@@ -65,9 +65,9 @@ def test_results_among_the_runs_do_not_hide_what_is_new(
     question = Question(paths=(root,))
     for _ in range(2):
         assert answered(question, folder).measured == 2
-    assert question.recall(folder) is not None
+    assert question.recalled(folder) is not None
     write_step(root / "runs" / "one", 2, weights(rng, SHAPES))
-    assert question.recall(folder) is None
+    assert question.recalled(folder) is None
     assert answered(question, folder).measured == 6  # weights of two steps, and their changes
 
 

@@ -180,10 +180,10 @@ def test_one_folder_of_results_keeps_two_starts_apart(tunings: FineTunings, tmp_
     assert [tuple(r) for r in table[["step", "name"]].to_numpy().tolist()] == [
         r[:2] for r in rows[2]
     ]
-    assert asked.recall(out) is not None
+    assert asked.recalled(out) is not None
     shutil.copytree(tunings.base, tmp_path / "copy")  # the record names the start
     for other in (None, tmp_path / "copy"):
-        assert replace(asked, since=other).recall(out) is None
+        assert replace(asked, since=other).recalled(out) is None
 
 
 def test_results_with_and_without_a_base_are_kept_apart(

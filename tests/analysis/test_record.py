@@ -28,9 +28,9 @@ def question(relora_run: TinyRun) -> Question:
 
 def test_the_same_question_is_answered_from_the_record(question: Question, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert question.recall(out) is None
+    assert question.recalled(out) is None
     found = answered(question, out)
-    recalled = question.recall(out)
+    recalled = question.recalled(out)
     assert recalled is not None and recalled.record["rows"] == len(found.rows)
     assert recalled.table.equals(found.table)
     assert (recalled.skips, recalled.notes, recalled.key) == (found.skips, found.notes, found.key)
@@ -42,15 +42,15 @@ def test_another_question_other_files_and_a_lost_table_are_not(
     out = tmp_path / "out"
     answered(question, out)
     for other in ({"roles": "q"}, {"steps": "0,10"}, {"trust_pickle": True}, {"subspaces": 2}):
-        assert replace(question, **other).recall(out) is None  # type: ignore[arg-type]
+        assert replace(question, **other).recalled(out) is None  # type: ignore[arg-type]
     path = relora_run.path / "checkpoints" / "step-00000030" / "model.safetensors"
     tensors = load_file(path)
     save_file({name: tensor + np.float32(1) for name, tensor in tensors.items()}, path)
-    assert question.recall(out) is None
+    assert question.recalled(out) is None
     answered(question, out)
-    assert question.recall(out) is not None
+    assert question.recalled(out) is not None
     (out / "metrics.parquet").unlink()
-    assert question.recall(out) is None
+    assert question.recalled(out) is None
 
 
 @pytest.mark.parametrize("back", [False, True])
@@ -70,7 +70,7 @@ def test_a_file_with_the_size_and_time_that_it_had_is_seen_to_be_another(
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     after = path.stat()
     assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
-    assert question.recall(tmp_path / "out") is None
+    assert question.recalled(tmp_path / "out") is None
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,9 @@ def test_whatever_changes_is_looked_into(
     question: Question, relora_run: TinyRun, tmp_path: Path, do: Callable[[Path], object]
 ) -> None:
     answered(question, tmp_path / "out")
-    assert question.recall(tmp_path / "out") is not None
+    assert question.recalled(tmp_path / "out") is not None
     do(relora_run.path)
-    assert question.recall(tmp_path / "out") is None
+    assert question.recalled(tmp_path / "out") is None
 
 
 def test_a_young_file_is_not_trusted(
@@ -99,7 +99,7 @@ def test_a_young_file_is_not_trusted(
     """What is written in the same tick of the clock would leave no trace."""
     (relora_run.path / "notes.txt").write_text("new")
     found = answer(question, out=tmp_path / "out", engine=Inline())
-    assert found.seen is None and question.recall(tmp_path / "out") is None
+    assert found.seen is None and question.recalled(tmp_path / "out") is None
 
 
 @pytest.mark.parametrize("base", ["", "nobody/none"])
@@ -109,7 +109,7 @@ def test_a_model_that_was_not_found_may_come(tmp_path: Path, base: str) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": base}))
     question = Question(paths=(tmp_path / "run",), roles="q")
     answered(question, tmp_path / "out")
-    assert (question.recall(tmp_path / "out") is None) == bool(base)
+    assert (question.recalled(tmp_path / "out") is None) == bool(base)
 
 
 def test_a_call_asked_to_recheck_looks_into_every_checkpoint(
@@ -148,7 +148,7 @@ def test_what_changed_during_the_analysis_is_not_taken_for_analysed(
     time.sleep(0.04)
     answer(question, out=tmp_path / "out", engine=Inline(), progress=change)
     assert changed
-    assert question.recall(tmp_path / "out") is None
+    assert question.recalled(tmp_path / "out") is None
 
 
 def test_steps_of_another_unit_are_not_recalled(tmp_path: Path, rng: np.random.Generator) -> None:

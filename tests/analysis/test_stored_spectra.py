@@ -68,7 +68,7 @@ def test_a_flipped_bit_in_the_store_costs_no_number(
         path.write_bytes(changed)
         found = analysed(run, out=out)
         (line,) = found.mended
-        assert str(path) in str(line) and "damaged" in str(line) and "computed anew" in str(line)
+        assert str(path) in str(line) and "damaged" in str(line) and "recomputed" in str(line)
         assert found.rows == first.rows
         assert found.computed == sum(row["step"] == 2 for row in first.rows)
         assert bytes_of(out) == good
@@ -101,9 +101,9 @@ def test_a_stored_file_that_was_removed_is_written_again(run: Path, tmp_path: Pa
     out = tmp_path / "out"
     question = Question(paths=(run,))
     answered(question, out)
-    assert question.recall(out) is not None
+    assert question.recalled(out) is not None
     stored(out, 1).unlink()
-    assert question.recall(out) is None
+    assert question.recalled(out) is None
     answered(question, out)
     assert stored(out, 1).is_file()
 

@@ -163,7 +163,7 @@ def test_main_counts_only_where_no_branch_states_a_step(
     found = survey([NAME])
     assert [(run.name, run.steps) for run in found.runs] == [(NAME, (1000,))]
     (note,) = found.notes
-    assert "is left out: it is on no branch that states a step" in note.message
+    assert "is left out: it is not on a branch whose name states a step" in note.message
 
 
 def test_two_steps_of_one_commit_hold_the_same_weights(

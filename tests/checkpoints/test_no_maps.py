@@ -304,13 +304,31 @@ CONV = "features.{}.weight"
         ({"encoder.pos_conv_embed.conv.weight": (64, 4, 19)},
          {"encoder.pos_conv_embed.conv.weight"}),
         ({"attn.conv_qk_grouped.weight": (96, 16, 2)}, {"attn.conv_qk_grouped.weight"}),
+        ({"encode_positions.conv.weight": (64, 4, 128)}, {"encode_positions.conv.weight"}),
+        ({"s.0.conv1_1x1.conv.weight": (64, 24, 1, 1), "s.0.conv2_kxk.conv.weight": (64, 32, 3, 3),
+          "s.0.conv3_1x1.conv.weight": (256, 64, 1, 1), "s.0.se.fc.weight": (8, 64, 1, 1),
+          "s.0.shortcut.conv.weight": (256, 24, 1, 1)}, {"s.0.conv2_kxk.conv.weight"}),
+        ({"s1.b1.conv1.conv.weight": (32, 64, 1, 1), "s1.b1.conv2.conv.weight": (32, 2, 3, 3),
+          "s1.b1.conv3.conv.weight": (64, 32, 1, 1)}, {"s1.b1.conv2.conv.weight"}),
+        # Not the first of a list, and not one that is given what is before its block.
+        ({"s.0.layers.0.conv.weight": (32, 64, 3, 3), "s.0.layers.1.conv.weight": (32, 32, 3, 3),
+          "s.0.pool.0.conv.weight": (128, 96, 1, 1)}, set()),
+        ({"b.0.one.weight": (64, 32, 1, 1), "b.0.three.weight": (64, 32, 3, 3),
+          "b.0.next.weight": (64, 64, 3, 3)}, set()),
+        ({"conv1.weight": (64, 16, 3), "conv2.weight": (64, 64, 3), "w": (9, 64)}, set()),
+        # One kernel per head or per channel in an attention, also if no map has as many rows.
+        ({"layer.0.attention.self.query.weight": (64, 64),
+          "layer.0.attention.self.conv.weight": (4, 1, 65, 1)},
+         {"layer.0.attention.self.conv.weight"}),
+        ({"stem.weight": (8, 1, 3, 3), "cpe2.proj.weight": (16, 1, 3, 3)}, {"cpe2.proj.weight"}),
         ({"a.conv1.weight": (32, 8, 1, 1), "a.conv2.weight": (32, 16, 3, 3),
           "a.conv3.weight": (8, 16, 1, 1)}, set()),
         ({"tail.conv0.weight": (64, 16, 3, 3), "tail.conv1.weight": (64, 16, 3, 3),
           "tail.conv2.weight": (3, 16, 3, 3)}, set()),
     ],
     ids=["list", "words", "stage", "stem", "separable", "ResNet", "SRCNN", "ensemble", "text",
-         "sound", "ResNeXt", "wav2vec 2", "grouped", "gate", "shuffle"],
+         "sound", "ResNeXt", "wav2vec 2", "grouped", "omniASR", "SE-ResNeXt", "RegNet", "HGNet",
+         "Inception", "Whisper", "Nyströmformer", "CoaT", "gate", "shuffle"],
 )  # fmt: skip
 def test_channels_with_kernels_of_their_own_are_not_mixed_by_a_matrix(
     tensors: dict[str, tuple[int, ...]], left: set[str]
@@ -347,6 +365,18 @@ def test_matrices_with_an_axis_of_one_before_are_not_taken_for_vectors() -> None
 def test_what_a_head_of_rwkv_adds_for_the_token_itself_is_not_a_map() -> None:
     name = "blocks.0.att.time_faaaa"
     assert read({name: (4, 8)}, family=read_family("rwkv")).left_out == (name,)
+
+
+def test_knots_and_gains_of_splines_are_not_maps() -> None:
+    """The layers of efficient-kan and pykan; a grid without splines may be anything."""
+    kan = {"l.grid": (16, 12), "l.base_weight": (8, 16), "l.spline_weight": (8, 16, 9),
+           "l.spline_scaler": (8, 16)}  # fmt: skip
+    contents = read(kan)
+    assert contents.left_out == ("l.grid", "l.spline_scaler")
+    assert set(contents.parameters) == {"l.base_weight", FC}
+    pykan = {"a.grid": (16, 12), "a.coef": (16, 8, 9), "a.mask": (16, 8), "a.scale_sp": (16, 8)}
+    assert read(pykan).left_out == ("a.grid", "a.mask", "a.scale_sp")
+    assert "l.grid" in read({"l.grid": (16, 12), "l.base_weight": (8, 16)}).parameters
 
 
 def test_a_query_beside_a_key_is_a_map_and_so_is_a_skip_that_is_no_state_space() -> None:

@@ -92,12 +92,14 @@ def test_the_gate_of_an_attention_is_not_that_of_an_mlp(tmp_path: Path) -> None:
     assert gates["model.layers.0.mlp.gate_proj"] == "gate"
 
 
-def test_matrices_of_groups_of_heads_are_not_taken_for_one(tmp_path: Path) -> None:
-    contents = numbered("deepseek_v4", tmp_path)[1]
+def test_every_group_of_heads_has_a_matrix_of_its_own(tmp_path: Path) -> None:
+    held, contents = numbered("deepseek_v4", tmp_path)
     assert not contents.skips
-    assert {name for name in contents.left_out if "wo_a" in name} == {
-        f"model.layers.{i}.attn.wo_a.weight" for i in range(2)
-    }
+    first = held["model.layers.1.self_attn.o_a_proj.weight"][0]
+    groups = [p for n, p in contents.parameters.items() if n.startswith("model.layers.1.attn.wo_a")]
+    read = [np.asarray(one.tensor.read()) / UNIT - first for one in groups if one.tensor]
+    assert [matrix.shape for matrix in read] == [(8, 32), (8, 32)]
+    assert np.array_equal(np.concatenate(read).ravel(), np.arange(16 * 32))
     maps = {p.module for p in contents.parameters.values()}
     assert {"model.layers.0.hc_attn_fn", "model.layers.0.hc_ffn_fn"} <= maps
 

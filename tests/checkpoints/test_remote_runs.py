@@ -260,7 +260,7 @@ def test_an_answer_with_another_range_is_not_believed(site: Site) -> None:
         handler.reply(206, part, Content_Range=where, ETag=f'"{_etag(content)}"')
 
     site.answers[path] = shifted
-    with pytest.raises(RankscopeError, match="another range"):
+    with pytest.raises(RankscopeError, match="a range other than"):
         assert tensor is not None
         tensor.read()
 

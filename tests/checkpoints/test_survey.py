@@ -330,7 +330,7 @@ def test_links_are_not_followed_and_noted(tmp_path: Path) -> None:
         open_run(run)
     found = survey([tmp_path])
     assert steps_of(found) == {"scratch": (1, 2)}
-    assert "run: is left out: it holds links only, 2 of them" in named(found.notes)
+    assert "run: is left out: it holds only links (2)" in named(found.notes)
     assert open_run(run / "step_2.pt").steps == (2,)
 
 

@@ -127,6 +127,36 @@ def test_circuits_of_both_towers_are_what_their_heads_write(tmp_path: Path) -> N
             assert products.left[head] @ products.right[head] == pytest.approx(expected, abs=1e-5)
 
 
+SHARED = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+KINDS = {"layer_types": ["sliding_attention", "full_attention"]}
+GLOBAL = {**SHARED, **KINDS, "global_head_dim": 16, "num_global_key_value_heads": 1}
+
+
+@pytest.mark.parametrize(
+    ("own", "layers"),
+    [
+        ({"per_layer_config": {"01": {"head_dim": 16, "num_key_value_heads": 1}}},
+         [Heads(4, 2, 8), Heads(4, 1, 16), Heads(4, 2, 8)]),
+        (GLOBAL | {"attention_k_eq_v": True}, [Heads(4, 2, 8), Heads(4, 1, 16), Heads(4, 2, 8)]),
+        (GLOBAL | {"attention_k_eq_v": False}, [Heads(4, 2, 8), Heads(4, 2, 16), Heads(4, 2, 8)]),
+        ({"num_attention_heads_per_layer": [4, 6]},
+         [Heads(4, 2, 8), Heads(6, 2, 8), Heads(4, 2, 8)]),
+        (KINDS | {"swa_num_attention_heads": 8, "swa_head_dim": 4},
+         [Heads(8, 2, 4), Heads(4, 2, 8), Heads(4, 2, 8)]),
+        ({"per_layer_config": None, "layer_types": "full", "global_head_dim": 16},
+         [Heads(4, 2, 8)] * 3),
+    ],
+    ids=["transformers", "Gemma 4", "Gemma 4 E4B", "Laguna", "Inkling", "nonsense"],
+)  # fmt: skip
+def test_a_layer_has_the_heads_that_its_config_states_for_it(
+    own: dict[str, Any], layers: list[Heads]
+) -> None:
+    for config in (SHARED | own, {"text_config": SHARED | own, "hidden_size": 7}):
+        towers = Towers(config, GENERIC)
+        assert [towers.of(f"model.layers.{i}.x", f"model.layers.{i}") for i in range(3)] == layers
+    assert towers.of("model.layers.x") == Heads(4, 2, 8)
+
+
 @pytest.mark.parametrize(
     ("config", "module", "shapes", "heads"),
     [

@@ -83,7 +83,7 @@ def bad_inputs(texts: Path) -> Path:
         (["texts", "--tokenizer", "tokenizer.json"], 4, "cannot be read as a tokenizer.json"),
         (["blank.txt"], 4, "no document in the sources"),
         (["ids.npy", "--vocab-size", "299"], 4, "ids.npy: holds the token id 299"),
-        (["texts", "--out", "notes.csv/out"], 2, "notes.csv: is a file: choose a folder as --out"),
+        (["texts", "--out", "notes.csv/out"], 2, "notes.csv: is a file: --out must be a folder"),
         (["texts", "--out", "/proc/out"], 5, "cannot be written"),
     ],
 )

@@ -215,6 +215,7 @@ def test_a_norm_that_no_table_knows_is_said_until_a_family_names_it(tmp_path: Pa
     ("name", "shape", "is_said"),
     [
         ("q_conv1d.weight", (16, 1, 4), True),
+        ("conv.weight", (4, 1, 5, 1), True),
         ("norm_q.weight", (24,), True),
         ("qk_norm.scale", (6,), True),
         ("qnorm.weight", (6,), True),
@@ -254,6 +255,7 @@ def test_a_known_norm_does_not_hide_an_unknown_one(tmp_path: Path) -> None:
         ("v_norm.weight", (6,), True),
         ("inner_attn_ln.weight", (24,), True),
         ("o_norm.weight", (6,), True),
+        ("conv.weight", (4, 1, 5, 1), True),
         ("q_norm.weight", (6,), False),
         ("v_bias", (12,), False),
         ("output_bias", (16,), False),
@@ -292,6 +294,30 @@ def test_a_gate_among_the_queries_leaves_no_circuit(tmp_path: Path) -> None:
     assert "q_proj.weight has 48 rows, and the config states 4 heads of 6" in reason(
         read(tmp_path), "ov"
     )
+
+
+def test_a_gate_in_one_tensor_with_the_queries_leaves_no_circuit(tmp_path: Path) -> None:
+    opened(built("Llama"), tmp_path)
+    held = load_file(tmp_path / "model.safetensors")
+    attention, heads = "layers.0.self_attn", [f"{one}_proj.weight" for one in "qkv"]
+    rows = [held.pop(f"{attention}.{one}") for one in heads]
+    table = tmp_path / "own.toml"
+    text = """
+        name = "own"
+        roles = {o_proj = "o"}
+        fused."self_attn.all".parts = PARTS
+    """
+    for parts, more in ((["other", "q", "k", "v"], rows[:1]), (["q", "k", "v"], [])):
+        held[f"{attention}.all.weight"] = torch.cat([*more, *rows])
+        save_file(held, tmp_path / "model.safetensors")
+        table.write_text(text.replace("PARTS", str(parts)))
+        contents = read(tmp_path, table)
+        assert isinstance(found(contents, "qk")[1], Circuits)
+        if more:
+            said = reason(contents, "ov")
+            assert "all has other rows too" in said and "gates have no place" in said
+        else:
+            assert isinstance(found(contents, "ov")[1], Circuits)
 
 
 def test_queries_of_another_size_are_said(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "num_global_key_value_heads": None,
     },
     "hy_v3": {**USUAL, "first_k_dense_replace": 1},
+    "molmo2_text": USUAL,
     "mellum": {**USUAL, **ONE_KIND, "num_experts": 4, "num_experts_per_tok": 2},
     "minimax_m3_vl_text": {**USUAL, "rotary_dim": SIZE, "num_local_experts": 4},
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,15 @@ from transformers import AutoModelForCausalLM
 
 import rankscope as rs
 from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
-from rankscope.evaluation import model_engine, score_plans
+from rankscope.evaluation import evaluate, model_engine, score_plans
+from rankscope.evaluation.benchmark import benchmarks_of
+from rankscope.evaluation.evaluate_question import EvaluateQuestion
 from rankscope.evaluation.libraries import quiet_transformers
 from rankscope.evaluation.score_files import PairScores, ScoreFile, read_scores
+from rankscope.evaluation.score_plans import ScorePlans
+from rankscope.pipeline import curves
+from rankscope.pipeline.seen_files import TICK
+from rankscope.training.config_file import load_config
 from rankscope.training.data.tokenizer import byte_tokenizer, train_bpe
 from tests.evaluation.models import DOCUMENTS, write_hugging_face, write_own_run
 from tests.scoring.agreement import PARADIGMS, good_sentences, write_agreement
@@ -318,7 +325,7 @@ def test_a_folder_that_cannot_be_written_is_found_at_once(
     place: Place, both: Evaluate, opened: Opened
 ) -> None:
     place.out.write_text("a file")
-    with pytest.raises(WrongSettingError, match="is a file: choose a folder as `out`"):
+    with pytest.raises(WrongSettingError, match="is a file: `out` must be a folder"):
         both()
     assert not opened
 
@@ -566,9 +573,89 @@ def test_choices_are_those_of_summed_log_probabilities_of_transformers(place: Pl
         assert found == pytest.approx(np.mean(np.array(some) > 0), abs=1e-12)
 
 
+def settle() -> None:
+    time.sleep(2 * TICK / 1e9)  # what is younger may change once more without a trace
+
+
+@pytest.mark.slow
+def test_with_nothing_new_only_states_of_files_are_read(
+    place: Place, both: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    surveys: list[object] = []
+    real = curves.survey_here
+    monkeypatch.setattr(curves, "survey_here", lambda *a, **k: surveys.append(a) or real(*a, **k))
+
+    def has_surveyed(**options: Any) -> bool:
+        surveys.clear()
+        both(steps=iter([6]), **options)
+        return bool(surveys)
+
+    settle()
+    first = both(steps=[6])
+    assert not has_surveyed()
+    assert_frame_equal(both(steps=[6]), first)
+    changes: list[Callable[[], object]] = [
+        lambda: place.text.write_text(place.text.read_text() + '{"text": "More."}\n'),
+        next(place.pairs.iterdir()).unlink,
+        lambda: change_weights(place, 6, 0.5),
+    ]
+    for change in changes:
+        change()
+        settle()
+        assert has_surveyed()
+        assert not has_surveyed()
+    assert has_surveyed(pairs=3)
+    assert has_surveyed()  # another question has been answered since
+
+
+def test_data_that_change_once_their_digest_is_known_are_not_remembered(
+    place: Place, both: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is scored that would notice: all scores are in the store."""
+    both(steps=[6])
+    real = evaluate.benchmarks_of
+
+    def found_and_changed(question: EvaluateQuestion) -> Any:
+        benchmarks = real(question)
+        next(place.pairs.iterdir()).unlink()
+        settle()
+        return benchmarks
+
+    monkeypatch.setattr(evaluate, "benchmarks_of", found_and_changed)
+    monkeypatch.setattr("rankscope.evaluation.benchmark.PairsBenchmark.open", lambda self: None)
+    settle()
+    (place.out / "evaluation.csv").unlink()  # so that it is not recalled at once
+    both(steps=[6])
+    question = EvaluateQuestion(
+        paths=(place.run,), text=(place.text,), blimp=place.pairs, steps=[6]
+    )
+    assert question.recalled(place.out) is None
+
+
+def test_held_out_text_elsewhere_is_looked_at_where_its_digest_is_unknown(
+    trained: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    question = EvaluateQuestion(paths=(run,), held_out=True)
+    data = Path(load_config(run / "config.toml").data.source).parent
+
+    def folders() -> set[str]:
+        plans = ScorePlans(question.survey(), benchmarks_of(question), question.options(), None)
+        assert all(plan.tasks for plan in plans)
+        return plans.folders
+
+    assert str(data) not in folders()
+    environment = json.loads((run / "environment.json").read_text())
+    del environment["data_blake2b"]
+    (run / "environment.json").write_text(json.dumps(environment))
+    assert str(data) in folders()
+
+
 def test_with_nothing_new_no_pairs_are_read(
     place: Place, both: Evaluate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    settle()
     first = both(held_out=True)
     record = (place.out / "evaluation.json").read_bytes()
 

@@ -14,16 +14,14 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from rankscope.checkpoints.contents import Skip
-from rankscope.evaluation.evaluated import Evaluation, Scored
-from rankscope.evaluation.evaluation_folder import write_results
+from rankscope.evaluation.evaluation_folder import Evaluation, Scored, write_results
 from rankscope.evaluation.score_files import (
     PairScores,
     ScoreFile,
     Scores,
-    score_path,
     write_scores,
 )
-from rankscope.pipeline.curves import Curve
+from rankscope.pipeline.curves import Curve, curve_path
 from rankscope.results.columns import EVALUATION_COLUMNS
 from rankscope.results.record import read_record
 from rankscope.results.results import open_results
@@ -67,7 +65,7 @@ def evaluation_of(out: Path, scores: dict[tuple[str, str, int], Scores]) -> Eval
         kind = "pairs" if task == "blimp" else "text"
         curve = Curve(run, f"/runs/{run}", task, f"scores/{run}/{task}", {"kind": kind})
         file = ScoreFile("k", step, "none", 2.0, some)
-        write_scores(score_path(out, curve.folder, step), file)
+        write_scores(curve_path(out, curve.folder, step), file)
         curves[curve.folder] = curve
         files.setdefault(curve.folder, []).append(file)
     scored = [Scored(curves[folder], tuple(some)) for folder, some in files.items()]
@@ -77,7 +75,8 @@ def evaluation_of(out: Path, scores: dict[tuple[str, str, int], Scores]) -> Eval
 
 def evaluation_with(**what: Any) -> Evaluation:
     nothing: dict[str, Any] = {"skips": (), "notes": (), "mended": (), "computed": 0, "key": "k"}
-    return Evaluation(**({"curves": (), "asked": {}, "scored": ()} | nothing | what))
+    nothing |= {"curves": (), "asked": {}, "planned": frozenset(), "folders": frozenset()}
+    return Evaluation(**(nothing | {"scored": ()} | what))
 
 
 PLACES = [

@@ -16,17 +16,16 @@ from safetensors.torch import load_file, save_file
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.run import Run
 from rankscope.errors import RankscopeError
-from rankscope.evaluation.benchmark import BenchmarkOptions, benchmarks_of
+from rankscope.evaluation.benchmark import benchmarks_of
+from rankscope.evaluation.evaluate_question import EvaluateQuestion
 from rankscope.evaluation.open_model import OpenOptions
-from rankscope.evaluation.score_files import score_path
 from rankscope.evaluation.score_plans import (
     curve_of,
     model_digest,
     model_files,
     score_key,
 )
-from rankscope.pipeline.curves import Curve
-from rankscope.scoring.document_spans import Cut
+from rankscope.pipeline.curves import Curve, curve_path
 from rankscope.scoring.text_model import TextEncoder
 from tests.evaluation.models import NO_ENCODER, write_own_run
 
@@ -127,9 +126,9 @@ def test_a_key_holds_the_settings_and_the_model() -> None:
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
-    "window": {"cut": Cut(8)},
-    "stride": {"cut": Cut(8, 4)},
-    "no-document-perplexity": {"cut": Cut(document_perplexity=False)},
+    "window": {"window": 8},
+    "stride": {"window": 8, "stride": 4},
+    "no-document-perplexity": {"document_perplexity": False},
     "max-documents": {"max_documents": 1},
     "prefix": {"options": OpenOptions(prefix="none")},
     "precision": {"options": OpenOptions(precision="bfloat16")},
@@ -145,10 +144,10 @@ def test_every_run_task_and_setting_has_its_folder(tmp_path: Path, name: str) ->
     for given in SETTINGS.values():
         settings = {"options": OpenOptions(), **given}
         options = settings.pop("options")
-        (benchmark,) = benchmarks_of(BenchmarkOptions(text=[text], **settings))
+        (benchmark,) = benchmarks_of(EvaluateQuestion(paths=(), text=(text,), **settings))
         curve = curve_of(Run(name, tmp_path, ()), benchmark, options)
         folders.add(curve.folder)
-        path = score_path(tmp_path / "out", curve.folder, 7)
+        path = curve_path(tmp_path / "out", curve.folder, 7)
         path.parent.mkdir(parents=True)
         assert path.parent.resolve().is_relative_to(tmp_path / "out" / "scores")
     assert len(folders) == len(SETTINGS)
@@ -156,7 +155,7 @@ def test_every_run_task_and_setting_has_its_folder(tmp_path: Path, name: str) ->
 
 def test_the_device_makes_no_other_numbers(tmp_path: Path) -> None:
     (tmp_path / "novel.txt").write_text("Call me.")
-    (benchmark,) = benchmarks_of(BenchmarkOptions(text=[tmp_path]))
+    (benchmark,) = benchmarks_of(EvaluateQuestion(paths=(), text=(tmp_path,)))
     run = Run("run", tmp_path, ())
     here = curve_of(run, benchmark, OpenOptions(device="cpu"))
     assert here == curve_of(run, benchmark, OpenOptions(device="cuda"))

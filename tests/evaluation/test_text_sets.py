@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from rankscope.errors import RankscopeError, WrongSettingError
-from rankscope.evaluation.benchmark import BenchmarkOptions, benchmarks_of
+from rankscope.evaluation.benchmark import benchmarks_of
+from rankscope.evaluation.evaluate_question import EvaluateQuestion
 from rankscope.evaluation.text_sets import TextSet, text_sets
 from rankscope.scoring.text_documents import TextDocument
 
@@ -305,7 +306,7 @@ def test_thirty_novels_are_thirty_documents() -> None:
 def test_pairs_may_have_a_name_and_a_path_may_have_an_equals_sign(given: str, task: str) -> None:
     for name in ("pairs.jsonl", "a=b.jsonl"):
         Path(name).write_text('{"sentence_good": "Cats run.", "sentence_bad": "Cats runs."}\n')
-    (only,) = benchmarks_of(BenchmarkOptions(blimp=given))
+    (only,) = benchmarks_of(EvaluateQuestion(paths=(), blimp=given))
     assert only.name == task
     with pytest.raises(WrongSettingError, match="cannot be called 'agreement'"):
-        benchmarks_of(BenchmarkOptions(blimp="agreement=pairs.jsonl"))
+        benchmarks_of(EvaluateQuestion(paths=(), blimp="agreement=pairs.jsonl"))

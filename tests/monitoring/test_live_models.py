@@ -14,8 +14,8 @@ import torch
 import rankscope as rs
 from tests.monitoring.training import adamw, small
 
-transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
+models = pytest.importorskip("tests.relora.models")
 
 pytestmark = [
     pytest.mark.usefixtures("here"),
@@ -26,23 +26,8 @@ pytestmark = [
 KEY = ["step", "component", "name"]
 
 
-def gpt2() -> Any:
-    config = transformers.GPT2Config(
-        n_layer=1, n_head=2, n_embd=8, vocab_size=20, n_positions=8, bos_token_id=0, eos_token_id=0
-    )
-    return transformers.GPT2LMHeadModel(config)
-
-
 def llama() -> Any:
-    config = transformers.LlamaConfig(
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=20,
-    )
-    return transformers.LlamaForCausalLM(config)
+    return models.llama(tied=False, layers=1)
 
 
 def adapted(model: Any, base: Path, targets: list[str], **settings: Any) -> Any:
@@ -52,10 +37,10 @@ def adapted(model: Any, base: Path, targets: list[str], **settings: Any) -> Any:
 
 
 MODELS: dict[str, Callable[[Path], Any]] = {
-    "gpt2: Conv1D, fused, tied": lambda base: gpt2(),
+    "gpt2: Conv1D, fused, tied": lambda base: models.gpt2(),
     "rslora": lambda base: adapted(llama().bfloat16(), base, ["q_proj"], use_rslora=True),
     "dora": lambda base: adapted(llama(), base, ["q_proj", "down_proj"], use_dora=True),
-    "lora on fused": lambda base: adapted(gpt2(), base, ["c_attn"], fan_in_fan_out=True),
+    "lora on fused": lambda base: adapted(models.gpt2(), base, ["c_attn"], fan_in_fan_out=True),
     "trained head": lambda base: adapted(llama(), base, ["q_proj"], modules_to_save=["lm_head"]),
 }
 

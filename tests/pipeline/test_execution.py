@@ -15,10 +15,9 @@ from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.file_states import State, state_of
 from rankscope.checkpoints.survey import Survey
 from rankscope.errors import RankscopeError
-from rankscope.pipeline.calls import carried_out, recorded
+from rankscope.pipeline.calls import carried_out
 from rankscope.pipeline.engine import Failure, Job
 from rankscope.pipeline.execution import Meter, Plan, Plans
-from rankscope.results.record import write_with_record
 
 NOTE = Skip("here", "", "note", "is worth a line")
 NOTHING_MET = Survey((), (), (), ())
@@ -158,7 +157,7 @@ def test_a_damaged_file_is_computed_anew_and_named_once(tmp_path: Path) -> None:
     (tmp_path / "a-1.json").write_text("[")
     total, squares, _, _ = done(tmp_path, plan("a", 1, 3))
     (line,) = total.mended
-    assert squares == [[9]] and "is damaged" in line.message and "computed anew" in line.message
+    assert squares == [[9]] and "is damaged" in line.message and "recomputed" in line.message
     assert not done(tmp_path, plan("a", 1, 3))[0].mended
 
 
@@ -195,19 +194,3 @@ def test_the_key_depends_on_every_task_and_line(tmp_path: Path) -> None:
     ]
     assert len({base, *others}) == 7
     assert key(plan("a", 1, 3)) == base
-
-
-def test_a_record_holds_while_its_files_and_its_question_do(tmp_path: Path) -> None:
-    plans = [plan("a", 1, 3), plan("a", 2, 4), plan("a", 3)]
-    total, _, _, store = done(tmp_path, *plans)
-    path = tmp_path / "record.json"
-    write_with_record(path, {"key": total.key}, {"table.csv": b"1"})
-    assert recorded(path, Plans(plans), store) is not None
-    assert recorded(path, Plans(plans[:1]), store) is None
-    for name in ("a-2.json", "table.csv"):
-        content = (tmp_path / name).read_bytes()
-        (tmp_path / name).unlink()
-        assert recorded(path, Plans(plans), store) is None
-        (tmp_path / name).write_bytes(content)
-    write_with_record(path, {"key": None}, {"table.csv": b"1"})
-    assert recorded(path, Plans(plans), store) is None

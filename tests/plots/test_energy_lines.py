@@ -16,7 +16,7 @@ from rankscope.errors import WrongSettingError
 from rankscope.plots.gallery import FIGURES, gallery, selected
 from rankscope.plots.panel import GREY
 from rankscope.plots.style import series_styles
-from rankscope.report.answer_on_energies import energy_sentence
+from rankscope.report.answer_on_features import energy_sentence
 from rankscope.results.representation_tables import typed_input_energies
 from tests.plots.conftest import SyntheticResults
 from tests.plots.drawn import legend_texts

@@ -175,7 +175,7 @@ def test_a_run_that_does_not_fit_the_model_is_refused(tmp_path: Path) -> None:
         relora.load(made("llama"), tmp_path)
     path = tmp_path / "checkpoints/step-00000005/adapter/adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(RankscopeError, match=r"not a whole checkpoint"):
+    with pytest.raises(RankscopeError, match=r"not a complete checkpoint"):
         relora.load(Perceptron(), tmp_path)
 
 

@@ -10,9 +10,8 @@ import pandas as pd
 import pytest
 
 from rankscope.pipeline.curves import Curve
-from rankscope.representing.collected import Place
+from rankscope.representing.collected import Place, Side
 from rankscope.representing.comparison_plans import ComparisonEntry, ComparisonPlans, doubts
-from rankscope.representing.comparison_sides import Side
 from rankscope.representing.loss_pairs import LossPair, loss_pairs
 
 STEPS = range(0, 60, 10)

@@ -24,11 +24,11 @@ import rankscope as rs
 from rankscope.cli.app import app
 from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
 from rankscope.evaluation import model_engine
+from rankscope.pipeline import curves
 from rankscope.pipeline.seen_files import TICK
 from rankscope.representations.feature_metrics import FEATURE_COLUMNS, FeatureStatus
 from rankscope.representations.feature_sums import BLOCKS
 from rankscope.representations.probe_features import SIMILARITY_COLUMNS
-from rankscope.representing import represent
 from rankscope.representing.feature_files import kept_path, read_features, read_kept
 from rankscope.representing.feature_store import WHY
 from rankscope.representing.network_features import collect
@@ -258,10 +258,8 @@ def test_a_call_with_nothing_new_looks_at_the_states_of_files_alone(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     surveys: list[object] = []
-    real = represent.survey_here
-    monkeypatch.setattr(
-        represent, "survey_here", lambda *a, **k: surveys.append(a) or real(*a, **k)
-    )
+    real = curves.survey_here
+    monkeypatch.setattr(curves, "survey_here", lambda *a, **k: surveys.append(a) or real(*a, **k))
 
     def settled() -> pd.DataFrame:
         time.sleep(2 * TICK / 1e9)  # what is younger may change once more without a trace

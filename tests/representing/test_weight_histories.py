@@ -18,7 +18,7 @@ from rankscope.evaluation.text_sets import text_sets
 from rankscope.pipeline.curves import survey_here
 from rankscope.representing.collected import Energy
 from rankscope.representing.feature_plans import FeaturePlans
-from rankscope.representing.feature_tasks import INPUTS, Asked, FeatureTask
+from rankscope.representing.feature_tasks import INPUTS, FeatureRequest, FeatureTask
 from rankscope.representing.probe_windows import ProbeOptions
 from rankscope.representing.weight_histories import moment_of
 from rankscope.spectra.matrices import Dense
@@ -43,7 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tasks_of(run: Path, *energy: Energy) -> dict[int, FeatureTask]:
     text = text_sets([str(run.parent / "text.txt")])[0]
-    asked = Asked(text, ProbeOptions(), (), OpenOptions(), None, energy)
+    asked = FeatureRequest(text, ProbeOptions(), (), OpenOptions(), None, energy)
     plans = FeaturePlans(survey_here([run], layout=None), asked)
     tasks = [task for plan in plans for task in plan.tasks]
     assert {task.curve.settings["at"] for task in tasks} == {INPUTS}

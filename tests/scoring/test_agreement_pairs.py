@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from rankscope.errors import WrongSettingError
-from rankscope.evaluation.benchmark import BenchmarkOptions, benchmarks_of
+from rankscope.evaluation.benchmark import benchmarks_of
+from rankscope.evaluation.evaluate_question import EvaluateQuestion
 from rankscope.evaluation.text_sets import text_sets
 from rankscope.scoring.accuracy import accuracy_measures
 from rankscope.scoring.agreement import agreement_digest, agreement_pairs
@@ -137,8 +138,8 @@ def test_it_is_a_task_of_its_own_that_takes_no_file(tmp_path: Path) -> None:
     (tmp_path / "agreement.txt").write_text("It was a bright cold day.")
     with pytest.raises(WrongSettingError, match="cannot be called 'agreement'"):
         text_sets([str(tmp_path / "agreement.txt")])
-    (benchmark,) = benchmarks_of(BenchmarkOptions(agreement=True, pairs=3))
+    (benchmark,) = benchmarks_of(EvaluateQuestion(paths=(), agreement=True, pairs=3))
     benchmark.open()
     assert benchmark.name == "agreement"
     with pytest.raises(WrongSettingError, match="or `agreement`"):
-        BenchmarkOptions()
+        benchmarks_of(EvaluateQuestion(paths=()))

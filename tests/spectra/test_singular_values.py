@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rankscope.spectra.bounds import Within
 from rankscope.spectra.matrices import Dense, LowRank
 from rankscope.spectra.singular_values import singular_values, spectra, spectrum
 
@@ -79,6 +80,46 @@ def test_a_stack_of_products_gives_one_spectrum_each(rng: np.random.Generator) -
     found = spectra(LowRank(left, right))
     assert [one.status for one in found] == ["ok", "ok", "nonfinite", "ok", "ok"]
     assert found[4].values == pytest.approx(singular_values(LowRank(left[4], right[4])))
+
+
+def test_each_product_of_a_stack_is_measured_as_if_it_were_alone(rng: np.random.Generator) -> None:
+    left, right = rng.normal(size=(4, 12, 3)), rng.normal(size=(4, 3, 14))
+    left[0] *= 2.0**-600
+    left[1, 4, 2], right[2, 1, 5] = np.inf, np.nan
+    floors, errors = rng.random(4) * 2.0**-600, rng.random(4) * 1e-12
+    stack = spectra(LowRank(left, right, floor=floors, error=errors))
+    for i, found in enumerate(stack):
+        alone = spectrum(LowRank(left[i], right[i], floor=floors[i], error=errors[i]))
+        assert found.status == alone.status == ("nonfinite" if i in (1, 2) else "ok")
+        assert found.values.tobytes() == alone.values.tobytes()
+        assert found.bounds == alone.bounds and isinstance(found.bounds, Within)
+        if found.status == "ok":
+            assert found.noise_floor == max(floors[i], found.bounds.absolute)
+            reference = np.linalg.svd(left[i] @ right[i], compute_uv=False)[:3]
+            assert found.values == pytest.approx(reference, rel=1e-12)
+
+
+def test_a_tiny_product_of_factors_that_are_not_tiny_has_a_spectrum(
+    rng: np.random.Generator,
+) -> None:
+    """Squares of its values are subnormal; the large column of each factor meets zeros."""
+    left, right = rng.normal(size=(12, 4)), rng.normal(size=(4, 14))
+    left[:, :2] *= 2.0**-266
+    right[:2] *= 2.0**-266
+    left[:, 2], right[3] = 0.0, 0.0
+    found = spectrum(LowRank(left, right))
+    s = np.linalg.svd((left * 2.0**266) @ (right * 2.0**266), compute_uv=False) * 2.0**-532
+    assert found.status == "ok"
+    assert found.values[:2] == pytest.approx(s[:2], rel=1e-12)
+
+
+@pytest.mark.parametrize(("m", "r", "n"), [(9, 3, 7), (4, 9, 6), (9, 6, 4), (1, 5, 8)])
+def test_norms_of_products_need_no_product(
+    m: int, r: int, n: int, rng: np.random.Generator
+) -> None:
+    product = LowRank(rng.normal(size=(2, m, r)), rng.normal(size=(2, r, n)))
+    for norm, whole in zip(product.norms(), product.multiplied(), strict=True):
+        assert norm.value == pytest.approx(float(np.sqrt((whole**2).sum())), rel=1e-13)
 
 
 def test_a_product_that_does_not_cap_the_rank_is_multiplied_out(rng: np.random.Generator) -> None:

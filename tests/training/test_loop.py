@@ -379,9 +379,9 @@ def test_a_full_disk_ends_the_run_so_that_it_can_go_on(
 
 def test_a_file_is_not_taken_for_a_folder(make_config: MakeConfig, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RankscopeError, match="file: is a file: choose a folder as `out`"):
+    with pytest.raises(RankscopeError, match="file: is a file: `out` must be a folder"):
         train(make_config({"out": str(tmp_path / "file")}))
-    with pytest.raises(WrongSettingError, match="file: is a file: choose a folder as `out`"):
+    with pytest.raises(WrongSettingError, match="file: is a file: `out` must be a folder"):
         train(make_config({"out": str(tmp_path / "file" / "run")}))
 
 

@@ -100,7 +100,7 @@ def test_each_file_is_read_once_for_its_digest(
     whole = sorted(path.stat().st_size for path in files)
     assert sorted(size for size in sizes if size in whole) == whole
     sizes.clear()
-    assert question.recall(tmp_path / "out") is not None
+    assert question.recalled(tmp_path / "out") is not None
     assert not [size for size in sizes if size in whole]
 
 

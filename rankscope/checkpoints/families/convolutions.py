@@ -14,6 +14,10 @@ KERNEL, TINY = 32, 11  # the largest sides of a kernel that is recognised by its
 NO_CONVOLUTIONS = ("conve", "convi")
 COLOURS = 3
 IMAGES, CONV = ("out", "in", "height", "width"), ".conv"  # axes; a module that wraps a convolution
+POSITIONAL = {"pos", "position", "positions", "positional"}
+# In the names of convolutions with one input per kernel that are no first layers.
+CHANNELWISE = {"depthwise", "dw", "dwconv", "dws", "attn", "attention", "cpe", *POSITIONAL}
+MANY = 512  # no block has as many tensors
 MOST = 8  # how many numbers before that of a convolution are looked at
 SINGLE, GROUPED = "a separate kernel for each channel", "separate kernels for groups of channels"
 
@@ -62,15 +66,15 @@ def _is_depthwise(name: str, shape: Shape, near: Neighbours) -> bool:
     """Whether a convolution has a separate kernel for each channel, so that no matrix mixes them.
 
     Each kernel has one input, but so it does in a first layer on grey images. It counts as
-    depthwise if its name says so, or if its block (by the number in its name) has a matrix without
-    a kernel and with as many rows or columns as there are channels. A matrix with more rows in the
-    same module counts too, since some of its rows may be the inputs, as in Mamba-2; but not if its
-    columns are a multiple of the channels, which are then its inputs. The cost of an error: the
-    matrix of a first layer is missing.
+    depthwise if its name says so, if it is added as positions or in an attention, or if its block
+    (by the number in its name) has a matrix without a kernel and with as many rows or columns as
+    there are channels. A matrix with more rows in the same module counts too, since some of its
+    rows may be the inputs, as in Mamba-2; but not if its columns are a multiple of the channels,
+    which are then its inputs. The cost of an error: the matrix of a first layer is missing.
     """
     if shape[1] != 1:
         return False
-    if {"depthwise", "dw", "dwconv"} & {word for part in name.split(".") for word in words(part)}:
+    if CHANNELWISE & {word for part in name.split(".") for word in words(part)}:
         return True
     channels, parts = shape[0], name.split(".")[:-2]
     module = f"{'.'.join(parts)}."
@@ -169,7 +173,7 @@ def _is_within_a_bottleneck(name: str, shape: Shape, near: Neighbours) -> bool:
         if len(one.shape) == len(shape) and one.shape != shape
         if other.removesuffix(".weight").removesuffix(CONV).count(".") == depth
     ]
-    if any(shape[1] in one[:2] for one in beside):
+    if near.count_within(block) > MANY or any(shape[1] in one[:2] for one in beside):
         return False
     flat = [one for one in beside if math.prod(one[2:]) == 1]
     passed = {a[0] for a, b in itertools.permutations(flat, 2) if a[0] == b[1]}
@@ -191,25 +195,80 @@ def _is_grouped(name: str, shape: Shape, near: Neighbours) -> bool:
     """Whether each group of channels has kernels of its own, so that the rows are of many matrices.
 
     The number of groups is not in a file. A convolution that is added to its inputs as positions,
-    as in wav2vec 2, has as many inputs as outputs. Another has groups if its name says so; or if it
-    is between two in its module by number that have its outputs as outputs and as inputs, as in
-    ResNeXt: after a gate or a shuffle of pixels, the next one would have fewer. The cost of an
-    error: a matrix is missing, or the rows of several matrices are measured as one.
+    as in wav2vec 2, has as many inputs as outputs. Another has groups if its name says so, or if
+    the convolutions beside it give more channels than it takes. The cost of an error: a matrix is
+    missing, or the rows of several matrices are measured as one.
     """
-    if shape[1] < 2 or shape[0] % shape[1] or shape[0] == shape[1]:
+    outputs, inputs = shape[:2]
+    if inputs < 2 or inputs == COLOURS:
         return False
-    said = [{*words(part)} for part in name.split(".")]
-    if not is_convolution(name) or any({"pos", "conv"} <= one or "grouped" in one for one in said):
-        return is_convolution(name)
-    for number in numbers_in(name):
-        rest = name[number.end :]
-        before, *behind = (
-            near.shape_of(f"{number.before}{number.value + i}{rest}") for i in (-1, 1, 2)
-        )
-        is_between = before[:1] == shape[:1] and any(one[1:2] == shape[:1] for one in behind)
-        if is_between and math.prod(shape[2:]) > 1:
-            return True
-    return False
+    said = {word for part in name.split(".") for word in words(part)}
+    if is_convolution(name) and said & {*POSITIONAL, "grouped"}:
+        return outputs % inputs == 0 and outputs != inputs
+    return math.prod(shape[2:]) > 1 and _takes_a_fraction(name, shape, near)
+
+
+def _takes_a_fraction(name: str, shape: Shape, near: Neighbours) -> bool:
+    """Whether a kernel has a fraction of the inputs that the map before it has as outputs.
+
+    So it is between the two maps of width 1 of a bottleneck, as in ResNeXt: one of the convolutions
+    in its block gives a multiple of its inputs, another takes its outputs, and nothing in the block
+    gives or takes as many channels as it has inputs. Not if it is the first of a list, whose inputs
+    are given by what is before the block; nor after a gate or a shuffle of pixels, where the next
+    convolution would have fewer inputs.
+    """
+    outputs, inputs = shape[:2]
+    block, maps, vectors = _block_of(name, near)
+    given = {one[0] for one in maps.values()} | vectors
+    taken = {one[1] for one in maps.values() if one != shape}
+    if inputs in given | taken or _is_first(name, shape, block, near):
+        return False
+    beside = {
+        other: one
+        for other, one in maps.items()
+        if one != shape and len(one) == len(shape) and other.count(".") == name.count(".")
+    }
+    before = [
+        other
+        for other, one in beside.items()
+        if one[0] > inputs and one[0] % inputs == 0 and outputs % (one[0] // inputs) == 0
+    ]
+    behind = [other for other, one in beside.items() if one[1] == outputs]
+    return any(first != last for first in before for last in behind)
+
+
+def _block_of(name: str, near: Neighbours) -> tuple[str, dict[str, Shape], set[int]]:
+    """The innermost part of a model, called by a number or not, that has a map beside this one.
+
+    Returns
+    -------
+    Its path, the shapes of its other maps by name, and the lengths of its vectors.
+    """
+    module = name.rpartition(".")[0]
+    parts = module.split(".")
+    ends = [i + 1 for i, part in enumerate(parts) if part[-1:].isdigit()]
+    for end in (*reversed(ends), len(parts) - 1):
+        block = ".".join(parts[:end])
+        if near.count_within(block) > MANY:
+            break
+        others = {
+            other: one.shape
+            for other, one in near.within(block)
+            if not other.startswith(f"{module}.") and one.shape
+        }
+        maps = {n: s for n, s in others.items() if sum(size > 1 for size in s[:2]) == 2}
+        if maps:
+            return block, maps, {s[0] for s in others.values() if len(s) == 1}
+    return "", {}, set()
+
+
+def _is_first(name: str, shape: Shape, block: str, near: Neighbours) -> bool:
+    """Whether it is the first of a list of different convolutions in its block."""
+    numbers = [one for one in numbers_in(name) if one.before.startswith(f"{block}.")]
+    if not numbers or numbers[-1].value:
+        return False
+    last = numbers[-1]
+    return near.shape_of(f"{last.before}{last.value + 1}{name[last.end :]}") not in ((), shape)
 
 
 def _iter_before(

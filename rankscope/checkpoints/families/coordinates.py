@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from rankscope.checkpoints.contents import Heads, Parameter
@@ -9,10 +10,14 @@ from rankscope.checkpoints.families.family import Family
 from rankscope.checkpoints.families.heads import Towers
 from rankscope.checkpoints.families.layers import Layers
 from rankscope.checkpoints.families.names import block_of, expert_of
+from rankscope.checkpoints.families.neighbours import own_part, words
 from rankscope.checkpoints.tensors import Tensor
 
 MATRIX, THREE = 2, 3  # numbers of axes
 ATTENTION = {"q", "k", "v", "o", "q_b", "kv_b"}  # roles of maps that are beside each other
+EMBEDDINGS = {"emb", "embed", "embeds", "embedding", "embeddings"}
+OF_TOKENS = {"tok", "token", "tokens", "word", "words", "text", "input", "inputs", "layer", "codec"}
+WHOLE_NUMBERS = re.compile(r"\.\d+$")
 
 
 class Coordinates:
@@ -36,6 +41,7 @@ class Coordinates:
         adapters: Iterable[str] = (),
     ) -> None:
         shapes = {name.removesuffix(".weight"): t.shape for name, t in tensors.items()}
+        self._shapes = shapes
         adapters = tuple(adapters)
         held = (module for module, s in shapes.items() if sum(n != 1 for n in s) >= MATRIX)
         self._layers = Layers([*held, *adapters])
@@ -70,10 +76,13 @@ class Coordinates:
     def _role_of(self, module: str) -> str:
         """Role of a module by its name, unless the maps beside it contradict.
 
-        The gate of an attention does not have that of the gate of an MLP, and what holds gate and
-        up in an order that the family does not know is not the up.
+        A table for all tokens of the config is an embedding although no family knows it. The gate
+        of an attention does not have the role of the gate of an MLP, and what holds gate and up in
+        an order that the family does not know is not the up.
         """
         role = self._family.role_of(module)
+        if role == "other" and self._is_of_vocabulary(module):
+            return "embed"
         beside = self._roles_in.get(module.rpartition(".")[0], {})
         if role == "gate" and "down" not in beside and not ATTENTION.isdisjoint(beside):
             return "other"
@@ -81,6 +90,14 @@ class Coordinates:
             up, down = beside.get("up", ()), beside.get("down", ())
             return "other" if up and down and up[-2:-1] == (2 * down[-1],) else role
         return role
+
+    def _is_of_vocabulary(self, module: str) -> bool:
+        """Whether a table has a plain name for embeddings, and a row for every token."""
+        says = {*words(own_part(f"{WHOLE_NUMBERS.sub('', module)}.weight"))}
+        if self._towers is None or not says & EMBEDDINGS or not says <= EMBEDDINGS | OF_TOKENS:
+            return False
+        rows = self._towers.model_of(module)[1].get("vocab_size")
+        return type(rows) is int and self._shapes.get(module, ())[:-1] == (rows,)
 
     def _heads_of(self, module: str) -> Heads | None:
         """Attention heads of the tower that a module is in; None if unknown."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from rankscope.checkpoints.contents import Heads, LatentHeads
 from rankscope.checkpoints.families.family import Family
+from rankscope.checkpoints.families.layer_entries import of_layer
 
 # What configs call them; the names of a family come first.
 NAMES = {
@@ -26,6 +27,7 @@ TOWERS = {
     "audio": ("audio", "speech", "sound"),
 }
 MAIN = "text_config"
+LONG = 10  # no number of a layer has as many digits
 STACKS = ("encoder", "decoder")
 
 
@@ -45,8 +47,9 @@ class Towers:
     The name of the tower identifies the table: ``vision_config`` describes ``vision_model``. A
     tower without such a name has the heads of the language model, unless these do not fit its
     shapes and those of exactly one other table do. One table may have different entries for an
-    encoder and a decoder. The cost of an error: heads that do not fit the shapes, which is said
-    where circuits are cut; or that fit in width, so that a tower has too many or too few circuits.
+    encoder and a decoder, and for single layers. The cost of an error: heads that do not fit the
+    shapes, which is said where circuits are cut; or that fit in width, so that a tower has too many
+    or too few circuits.
     """
 
     def __init__(self, config: Mapping[str, Any], family: Family) -> None:
@@ -94,11 +97,11 @@ class Towers:
         return next((t for w in words for k, t in self._tables.items() if _is_called(w, k)), None)
 
     def _heads(self, path: str, shapes: tuple[tuple[int, ...], ...]) -> Heads | None:
-        words = _words(path)
+        words, layer = _words(path), _layer_of(path)
         table = self._named(words)
         if table is not None:
-            return self._of_stack(table, words) if _has_one_width(table) else None
-        main = self._of_stack(self._main, words)
+            return self._of_stack(of_layer(table, layer), words) if _has_one_width(table) else None
+        main = self._of_stack(of_layer(self._main, layer), words)
         if main is None or not shapes or _fits(main, shapes):
             return main
         others = {_stated(table, self._family) for table in self._tables.values()}
@@ -109,6 +112,12 @@ class Towers:
         """Heads of one table, or of its encoder or decoder if it distinguishes them."""
         stack = next((word for word in reversed(words) if word in STACKS), "")
         return _stated(table, self._family, stack)
+
+
+def _layer_of(block: str) -> int | None:
+    """Number of the layer that a block is; None if its path does not end in a number."""
+    number = block.rpartition(".")[2]
+    return int(number) if number.isdecimal() and len(number) < LONG else None
 
 
 def _words(path: str) -> list[str]:
@@ -171,9 +180,10 @@ def _stated(config: Mapping[str, Any], family: Family, stack: str = "") -> Heads
 
 def _latent(config: Mapping[str, Any]) -> LatentHeads | None:
     """Heads of latent attention: they share one factor of keys and values."""
-    names = ("num_attention_heads", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
-    sizes = [size for size in map(config.get, names) if type(size) is int and size > 0]
-    if len(sizes) < len(names):
+    names = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+    counts = [config[name] for name in NAMES["heads"] if name in config][:1]
+    sizes = [n for n in (*counts, *map(config.get, names)) if type(n) is int and n > 0]
+    if len(sizes) <= len(names):
         return None
     count, plain, rotary, value_size = sizes
     return LatentHeads(count, count, plain + rotary, value_size, rotary)

@@ -69,9 +69,16 @@ class Neighbours:
         """Name and tensor of everything in a module and below it."""
         if not module:
             return iter(self._tensors.items())
-        first, end = (bisect_left(self._sorted, f"{module}{sign}") for sign in "./")
-        names = sorted(self._sorted[first:end], key=self._places.__getitem__)
+        names = sorted(self._sorted[self._span(module)], key=self._places.__getitem__)
         return ((name, self._tensors[name]) for name in names)
+
+    def count_within(self, module: str) -> int:
+        """How many tensors are in a module and below it."""
+        return len(range(len(self._tensors))[self._span(module)] if module else self._tensors)
+
+    def _span(self, module: str) -> slice:
+        first, end = (bisect_left(self._sorted, f"{module}{sign}") for sign in "./")
+        return slice(first, end)
 
     def beginning_with(self, start: str) -> Iterator[tuple[str, Tensor]]:
         """Last part of the name, and tensor, of all in its module whose names begin so."""

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
+from rankscope.checkpoints.families.convolutions import POSITIONAL
 from rankscope.checkpoints.families.neighbours import Neighbours, is_weight, own_part, words
 from rankscope.checkpoints.tensors import FLOATS, Tensor
 
 Shape = tuple[int, ...]
 
-POSITIONAL = {"pos", "position", "positions", "positional"}
 PLACES = POSITIONAL | {"rel", "relative", "type", "segment", "seg", "level"}
 TABLES = {
     *("emb", "embed", "embeds", "embedding", "embeddings", "enc", "encoding", "encodings"),
@@ -41,6 +41,7 @@ EXPERTS, PICTURE = {"expert", "experts"}, 3
 SHIFTED, MODULATED = {"scale", "shift"}, {"modulate", "modulation"}
 QUERIES, KEYS = {"query", "queries"}, {"key", "keys", "value", "values"}
 RATES = {"log", "logs", "real", "imag"}
+SPLINES = ("grid", "mask", "spline_scaler", "scale_base", "scale_sp")
 MOVING = {"ema", "avg", "average", "moving"}
 WEIGHT = "weight"
 STATISTICS = MOVING | {"mean", "sum", "running", "integer"}
@@ -243,6 +244,15 @@ def _is_rates(one: _Judged) -> bool:
     return is_called and (skip is None or skip.shape[:1] == one.shape[:1])
 
 
+def _is_of_splines(one: _Judged) -> bool:
+    """The knots of splines, and what their coefficients beside them are multiplied with (KAN).
+
+    The cost of an error: a linear map that is a bare parameter of such a name is missing.
+    """
+    splines = {"spline_weight", "coef"} & one.beside.keys()
+    return bool(splines) and one.leaf in SPLINES
+
+
 def _is_added(one: _Judged) -> bool:
     """Vectors with an axis of 1 before the last, which are broadcast, or called latents or tokens.
 
@@ -272,6 +282,7 @@ _RULES: tuple[tuple[Callable[[_Judged], bool], str], ...] = (
     (_is_position, "a table of positions or types"),
     (_is_statistic, "a running statistic"),
     (_is_rates, "rates of a state space"),
+    (_is_of_splines, "knots or gains of splines"),
     (_is_added, "learnt vectors that are added or looked up"),
 )
 # All others ask for a last part other than this, which nearly all tensors have.

@@ -17,6 +17,7 @@ from dataclasses import replace
 from math import prod
 
 from rankscope.checkpoints.contents import GainedNorm, Parameter, UnknownNorm
+from rankscope.checkpoints.families.convolutions import is_convolution
 from rankscope.checkpoints.families.family import Family
 from rankscope.checkpoints.families.heads import Towers
 from rankscope.checkpoints.families.neighbours import Neighbours, words
@@ -25,6 +26,7 @@ from rankscope.checkpoints.families.norm_tables import NormTable, known_norms
 from rankscope.checkpoints.tensors import FLOATS, Tensor
 
 ADVICE = "a family file of your own can name its [[norms]]"
+NO_GATES = "gates have no place in a circuit"
 GAINS = ("weight", "scale", "gamma", "gain")
 # Words for what a map of each role gives; letters that distinguish the halves of a map come second.
 CALLED = {
@@ -37,6 +39,7 @@ CALLED = {
     "kv_b": ({"kv"}, {"b"}),
 }
 HALVES = {"a", "b"}
+OF_HEADS = ("q", "k", "v")  # whose outputs a convolution in the attention may mix
 # Of tensors between values and o: those that multiply by other numbers for each token, and norms.
 GATES = {"g", "gate", "gates", "gated", "gating", "lambda", "lambdas"}
 BEFORE_O = {"o", "out", "output", "inner", "sub", "subln"}
@@ -64,6 +67,7 @@ def with_norms(
     near = near or Neighbours(tensors)
     maps = _maps([*parameters.values()])
     queries = {_parent(one): one for one in parameters.values() if one.role in ("q", "q_b")}
+    with_more = {one.module for one in parameters.values() if one.role == "other"}
     found = dict(parameters)
     known = *family.norms, *known_norms()
     for name, one in parameters.items():
@@ -76,7 +80,7 @@ def with_norms(
         if not isinstance(norm, UnknownNorm):
             norm = _unknown(one, maps, module, near) or norm
         if one.role == "o" and not isinstance(norm, UnknownNorm):
-            norm = _gate_in(queries.get(_parent(one))) or norm
+            norm = _gate_in(queries.get(_parent(one)), with_more) or norm
         found[name] = one if norm is None else replace(one, norm=norm)
     return found
 
@@ -104,9 +108,11 @@ def _unknown(
         leaf = words(name.rpartition(".")[2])
         if own[:1] == ("b",) or {*own, *leaf} & NOT_BETWEEN:
             continue
-        if prod(tensor.shape) > 1 and _is_called(one.role, {*own}) and not _is_of(maps, norm, name):
+        is_kernel = one.role in OF_HEADS and len(tensor.shape) > 2 and is_convolution(name)
+        is_between = is_kernel or _is_called(one.role, {*own})
+        if prod(tensor.shape) > 1 and is_between and not _is_of(maps, norm, name):
             is_gate = one.role == "o" and not {*own}.isdisjoint(GATES)
-            advice = "gates have no place in a circuit" if is_gate else ADVICE
+            advice = NO_GATES if is_gate else ADVICE
             message = f"what the model does with {name} is not known: {advice}"
             return UnknownNorm("norm-unknown", message)
     return None
@@ -120,8 +126,17 @@ def _is_called(role: str, own: set[str]) -> bool:
     return bool(own & called) and own & HALVES == half
 
 
-def _gate_in(queries: Parameter | None) -> UnknownNorm | None:
-    """What the rows of a map to queries that are not queries may be: a gate of the output."""
+def _gate_in(queries: Parameter | None, with_more: Collection[str]) -> UnknownNorm | None:
+    """What the rows of a map to queries that are not queries may be: a gate of the output.
+
+    Parameters
+    ----------
+    with_more
+        Modules with rows of no known role.
+    """
+    if queries is not None and queries.module in with_more:
+        message = f"{queries.module} has other rows too, which may be a gate: {NO_GATES}"
+        return UnknownNorm("norm-unknown", message)
     heads = None if queries is None else queries.heads
     if queries is None or heads is None or queries.shape[0] == heads.count * heads.size:
         return None

@@ -12,13 +12,15 @@ from rankscope.checkpoints.adapters.composed_tensors import (
 from rankscope.checkpoints.contents import Class, Delta, Parameter, Skip
 from rankscope.checkpoints.families.axes import (
     Axes,
+    NumberedMatrix,
     axes_of,
     matrices_of,
     parts_in_name,
 )
-from rankscope.checkpoints.families.convolutions import why_separate
+from rankscope.checkpoints.families.convolutions import SINGLE, why_separate
 from rankscope.checkpoints.families.coordinates import Coordinates, heads_of_axes
 from rankscope.checkpoints.families.family import Family
+from rankscope.checkpoints.families.group_tables import groups_of, matrices_of_groups
 from rankscope.checkpoints.families.heads import Towers
 from rankscope.checkpoints.families.neighbours import Neighbours, is_weight
 from rankscope.checkpoints.families.no_maps import is_mask, why_no_map
@@ -50,6 +52,24 @@ class FoundParameters:
         """Record a tensor that may be a parameter, which is not certain."""
         self.skips.append(Skip(tensor.paths[0], name, reason, message))
         self.leave(tensor, "not understood", message)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A tensor that holds matrices, its axes, and into how many groups its outputs are divided."""
+
+    tensor: Tensor
+    axes: Axes
+    groups: int
+
+    @property
+    def is_plain(self) -> bool:
+        return self.axes == PLAIN and self.groups < 2
+
+    def matrices(self) -> Iterator[NumberedMatrix]:
+        if self.groups > 1:
+            return matrices_of_groups(self.tensor, self.groups)
+        return matrices_of(self.tensor, self.axes)
 
 
 def parameters_of(
@@ -88,11 +108,13 @@ def parameters_of(
     near = near or Neighbours(tensors)
     for name, tensor in _once(tensors, found).items():
         adapter = waiting.get(name.removesuffix(".weight"))
-        axes = _axes(found, family, near, name=name, tensor=tensor)
+        groups = groups_of(name.removesuffix(".weight"), towers)
+        axes = _axes(found, family, near, name=name, tensor=tensor, groups=groups)
         if axes is not None or (adapter is not None and tensor.dtype not in FLOATS):
             waiting.pop(name.removesuffix(".weight"), None)
-            held = (tensor, axes) if axes else None
-            own = tensor if axes == PLAIN else None  # of others, the parts are parameters
+            held = _Held(tensor, axes, groups) if axes else None
+            # Of others, the parts are parameters.
+            own = tensor if held is not None and held.is_plain else None
             _add(found, family, coordinates.parameter(name, own), held=held, adapter=adapter)
     for module, adapter in waiting.items():
         whole = coordinates.parameter(f"{module}.weight")
@@ -116,13 +138,27 @@ def deltas_alone(
 
 
 def _axes(
-    found: FoundParameters, family: Family, near: Neighbours, *, name: str, tensor: Tensor
+    found: FoundParameters,
+    family: Family,
+    near: Neighbours,
+    *,
+    name: str,
+    tensor: Tensor,
+    groups: int,
 ) -> Axes | None:
     """Axes of a tensor that holds matrices; None for any other, which ``found`` records."""
     shape = tensor.shape
     if is_composed(tensor):  # however its parts are stored
         return PLAIN
-    if family.ignores(name.removesuffix(".weight")):
+    if groups and is_weight(name) and len(shape) > 1 and tensor.dtype in FLOATS:
+        if shape[0] % groups:
+            message = f"has {shape[0]} rows, and the config states {groups} groups"
+            found.skip(tensor, name, "config-mismatch", message)
+        elif len(shape) > 2 and shape[1] == 1 < groups:
+            found.leave(tensor, "no linear map", SINGLE)
+        else:
+            return ("out", *["in"] * (len(shape) - 1))
+    elif family.ignores(name.removesuffix(".weight")):
         found.leave(tensor, "no linear map", f"left out by the table of {family.name}")
     elif shape == (0,) and is_weight(name):
         message = "is empty, as ZeRO-3 leaves the weights that it keeps in pieces"
@@ -181,33 +217,31 @@ def _add(
     family: Family,
     whole: Parameter,
     *,
-    held: tuple[Tensor, Axes] | None,
+    held: _Held | None,
     adapter: Delta | None,
 ) -> None:
     """Add every matrix of a tensor, or an adapter without a tensor, to the parameters."""
     if held is not None and family.fused_in(whole.module) is None:
-        heads = heads_of_axes(held[0].shape, held[1])
+        heads = heads_of_axes(held.tensor.shape, held.axes)
         whole = whole if heads is None else replace(whole, heads=heads)
-    matrices = (whole,) if held is None else tuple(_iter_matrices(whole, *held, family))
+    matrices = (whole,) if held is None else tuple(_iter_matrices(whole, held, family))
     if adapter is not None:
-        if held is not None and _is_misfit(matrices, whole.name, adapter, held[0], found=found):
+        if held is not None and _is_misfit(matrices, whole.name, adapter, held.tensor, found=found):
             return
         matrices = tuple(replace(one, adapter=adapter) for one in matrices)
     for one in matrices:
-        is_part = held is not None and "part" in held[1]
+        is_part = held is not None and "part" in held.axes
         for piece in (one,) if is_part else parts_of_fused(one, family):
             found.parameters[piece.name] = piece
 
 
-def _iter_matrices(
-    whole: Parameter, tensor: Tensor, axes: Axes, family: Family
-) -> Iterator[Parameter]:
+def _iter_matrices(whole: Parameter, held: _Held, family: Family) -> Iterator[Parameter]:
     """A parameter for every matrix of a tensor, with its indices or its part in brackets."""
-    if axes == PLAIN:
+    if held.is_plain:
         yield whole
         return
-    roles = _roles_of_parts(whole.name, tensor.shape, family)
-    for matrix in matrices_of(tensor, axes):
+    roles = _roles_of_parts(whole.name, held.tensor.shape, family)
+    for matrix in held.matrices():
         indices = dict(matrix.indices)
         part = indices.pop("part", None)
         labels = [*indices.values(), *(roles[part : part + 1] if part is not None else ())]

@@ -81,12 +81,12 @@ def _parsed_yaml(text: str) -> Any:
     class Loader(yaml.SafeLoader):
         def fetch_flow_collection_start(self, kind: type[yaml.Token]) -> None:
             if self.flow_level >= MAX_DEPTH:
-                raise over_limit(f"has more than {MAX_DEPTH} brackets in brackets")
+                raise over_limit(f"is nested more than {MAX_DEPTH} levels deep")
             super().fetch_flow_collection_start(kind)
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             if any(key.tag == MERGE for key, _ in node.value):
-                raise ValueError("it merges mappings, which is not read")
+                raise ValueError("it merges mappings (<<), which is not read")
             return {self._key(key): self.construct_object(value, deep) for key, value in node.value}
 
         def _key(self, node: yaml.Node) -> str:

@@ -128,7 +128,7 @@ def unsafe(unknown: Iterable[str], path: str | Path) -> RankscopeError:
     """The refusal of a pickle for the classes that it names."""
     return RankscopeError(
         f"holds objects that only code can make ({listed(unknown)}): "
-        "if you trust whoever wrote the file, set `trust_pickle`, which runs that code",
+        "if you trust the writer of the file, set `trust_pickle`, which runs that code",
         path=path,
         reason="unsafe-pickle",
     )

@@ -229,7 +229,7 @@ def _unlisted(folder: Path, listed: Collection[str]) -> Iterator[Skip]:
 
 
 def _check_once(held: Mapping[str, Opened], folder: Path) -> None:
-    """Refuse a tensor that two shards hold: whoever loads all of them keeps the last."""
+    """Refuse a tensor that two shards hold: a loader of all of them keeps the last."""
     places: dict[str, str] = {}
     for shard, opened in held.items():
         for name in opened.tensors:

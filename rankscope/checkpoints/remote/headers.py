@@ -23,7 +23,7 @@ TAIL = 2**16 + 22  # bytes at the end of a zip in which the list of its entries 
 def fetch_headers(home: Path, root: Path, place: str, objects: Objects) -> None:
     """Fetch what a survey will read of the objects below a folder of stand-ins.
 
-    Errors are left to whoever reads them.
+    Errors are left to their readers.
     """
     listing = read_listing(root, place)
     if listing is None:

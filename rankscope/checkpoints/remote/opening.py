@@ -33,7 +33,7 @@ def opened(path: str | Path, descriptor: int) -> RemoteFile:
 def fetch_ahead(ranges: Mapping[str, Iterable[tuple[int, int]]]) -> None:
     """Fetch ranges of stand-ins that will be read, near ones as one and several at once.
 
-    Errors are left to whoever reads them.
+    Errors are left to their readers.
     """
     for path, wanted in ranges.items():
         with contextlib.suppress(RankscopeError, OSError):

@@ -119,7 +119,7 @@ class RemoteFile(io.FileIO):
     def fetch_ahead(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Fetch what is missing of ranges that will be read, several at once.
 
-        Errors are left to whoever reads them.
+        Errors are left to their readers.
         """
         self.remote.fetch_all(ranges)
         self._bounds = self.remote.cache.bounds()

@@ -55,7 +55,7 @@ class WebSource:
         if answer.status == 206:
             found = RANGE.fullmatch(answer.headers.get("Content-Range", ""))
             if found is None or found[1] is None or int(found[1]) != start:
-                message = "answers with another range than was asked for"
+                message = "answers with a range other than the one requested"
                 raise RankscopeError(message, path=entry.where, reason="no-ranges")
         if len(answer.body) != (stop - start if answer.status == 206 else entry.size):
             raise Changed("its size differs")

@@ -62,13 +62,13 @@ def normalised_energies(gradient: Tensor) -> Tensor:
     return energy / energy.sum() if g.any() else torch.full_like(g, 1 / len(g))
 
 
-def averaged(previous: Tensor | None, new: Tensor, *, weight: float = 0.5) -> Tensor:
-    """One step of an exponential moving average: ``(1 - weight) * previous + weight * new``.
+def averaged(previous: Tensor | None, new: Tensor) -> Tensor:
+    """One step of an exponential moving average: the mean of the previous average and ``new``.
 
     It smooths energies over restarts, because a single probe gives noisy ranks. Without a previous
     average it returns ``new``; the average of normalised energies is normalised.
     """
-    return new if previous is None else (1 - weight) * previous + weight * new
+    return new if previous is None else (previous + new) / 2
 
 
 def finite_float64(tensor: Tensor, what: str) -> Tensor:

@@ -165,7 +165,7 @@ def _refuse_foreign(run: Path) -> None:
 
 
 def _refuse_to_overwrite(run: Path) -> None:
-    """Keep the checkpoints of a finished run whose states somebody has removed."""
+    """Keep the checkpoints of a finished run whose states have been removed."""
     checkpoints = sorted((run / "checkpoints").glob("step-*"))
     if checkpoints and checkpoints[-1].name != step_name(0):
         raise WrongSettingError(

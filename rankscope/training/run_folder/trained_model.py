@@ -1,4 +1,4 @@
-"""A Llama model out of a folder: a checkpoint of this trainer, or one of Hugging Face's."""
+"""A Llama model from a folder: a checkpoint of this trainer, or one of Hugging Face's."""
 
 from __future__ import annotations
 

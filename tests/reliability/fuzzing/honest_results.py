@@ -13,7 +13,8 @@ import tests.results
 from rankscope.analysis.analyze import analyze_runs
 from rankscope.analysis.request import Selection
 from rankscope.checkpoints.discovery import survey
-from rankscope.evaluation.score_files import PairScores, ScoreFile, score_path, write_scores
+from rankscope.evaluation.score_files import PairScores, ScoreFile, write_scores
+from rankscope.pipeline.curves import curve_path
 from rankscope.results.columns import EVALUATION_FILE, EVALUATION_RECORD
 from rankscope.results.record import write_with_record
 from rankscope.scoring.blimp import Paradigm
@@ -44,12 +45,12 @@ def _evaluation(out: Path) -> None:
     ]  # fmt: skip
     for step in (1, 2):
         scores = PairScores((Paradigm("uid", "term", "field", 2),), np.array([0.5, -0.25]))
-        write_scores(score_path(out, SCORES, step), ScoreFile("key", step, "bos", 1.0, scores))
+        write_scores(curve_path(out, SCORES, step), ScoreFile("key", step, "bos", 1.0, scores))
     losses, counts = np.array([4.0, 2.0]), np.array([3, 2])
     text = DocumentScores(
         *(losses, counts, counts, counts, losses, counts), ("s", None), ("d", None), True
     )
-    write_scores(score_path(out, TEXT, 1), ScoreFile("key", 1, "bos", 1.0, text))
+    write_scores(curve_path(out, TEXT, 1), ScoreFile("key", 1, "bos", 1.0, text))
     buffer = io.BytesIO()
     pd.DataFrame(rows).to_parquet(buffer, index=False)
     curve = {"run": "run", "path": "run", "settings": {"pairs": None}, "prefix": ["bos"]}

@@ -25,7 +25,7 @@ from rankscope.checkpoints.survey import fault_of
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.checkpoints.training_log import planned_steps, read_training_log
 from rankscope.errors import RankscopeError, RankscopeWarning
-from rankscope.watching.run_end import has_ended
+from rankscope.watching.readiness import has_ended
 from tests.analysis.series import Inline
 
 

@@ -13,8 +13,7 @@ from rankscope.analysis.request import Selection
 from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.files.config_files import read_json
 from rankscope.errors import RankscopeError
-from rankscope.evaluation.evaluated import Evaluation
-from rankscope.evaluation.evaluation_folder import _with_earlier
+from rankscope.evaluation.evaluation_folder import Evaluation, _with_earlier
 from rankscope.evaluation.prefix import prefix_token
 from rankscope.evaluation.score_files import read_scores
 from rankscope.evaluation.stored_tokenizer import find_tokenizer
@@ -30,7 +29,7 @@ from tests.analysis.series import Inline
 from tests.reliability.fuzzing.readers import Reader, Seen, digest, said
 
 ABOUT = ("unit", "breaks", "restarts")
-NOTHING = Evaluation((), (), (), 0, None, curves=(), asked={}, scored=())
+NOTHING = Evaluation((), (), (), 0, None, (), {}, frozenset(), frozenset(), scored=())
 TABLES = ("metrics", "evaluation", "subspaces", "training")
 
 
