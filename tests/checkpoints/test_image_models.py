@@ -143,7 +143,6 @@ SEPARATE: dict[str, Shapes] = {  # the last is that of the groups
         "dws.1.conv.weight": (16, 1, 5, 5),
         "dws.0.conv.weight": (16, 1, 5, 5),
     },
-    "of stages": {"place.1.proj.0.weight": (64, 1, 3, 3), "place.2.proj.0.weight": (96, 1, 3, 3)},
     "beside a gain": {
         "stem.0.weight": (32, 3, 3, 3),
         "last.scale.conv.weight": (96, 1, 1, 1),

@@ -123,30 +123,21 @@ def _is_behind_its_channels(name: str, shape: Shape, near: Neighbours) -> bool:
 def _is_among_single_kernels(name: str, shape: Shape, near: Neighbours) -> bool:
     """Whether several square kernels beside it have one input each, so that none is a first layer.
 
-    They differ in one number of their names: the last one, as in a list of kernels for parts of the
-    channels, or another, and then in their outputs, as those of stages do. Or one beside it has no
-    sides, which is a gain for each channel unless both read grey images: so the model must read
-    coloured ones. The cost of an error: as above.
+    They are in one list, as those for parts of the channels. Or one beside it has no sides, which
+    is a gain for each channel unless both read grey images: so the model must read coloured ones.
+    The cost of an error: as above.
     """
-    if shape[1] != 1 or shape[0] == 1 or len({*shape[2:]}) > 1 or len(shape) != len(IMAGES):
+    if len(shape) != len(IMAGES) or shape[0] == 1 or not _is_square_kernel(shape):
         return False
-    around = name.removesuffix(".weight").removesuffix(CONV).rpartition(".")[0]
-    around = around.rpartition(".")[0] if around.rpartition(".")[2].isdigit() else around
-    gain = (*shape[:2], 1, 1)
-    if shape == gain:
-        return False
-    if near.has_colours and around and near.shapes_within(around.rpartition(".")[0])[gain]:
+    end = f"{CONV}.weight" if name.endswith(f"{CONV}.weight") else ".weight"
+    around, _, last = name.removesuffix(end).rpartition(".")
+    block = around if last.isdigit() else name.removesuffix(end)
+    outer = block.rpartition(".")[0]
+    if near.has_colours and outer and near.shapes_within(outer)[*shape[:2], 1, 1]:
         return True
-    numbers = [number for number in numbers_in(name) if number.is_plain]
-    for number in numbers:
-        rest = name[number.end :]
-        alike = [near.shape_of(f"{number.before}{value}{rest}") for value in range(MOST)]
-        alike = [one for one in alike if one]
-        if len(alike) < 2 or not all(_is_square_kernel(one) for one in alike):
-            continue
-        if number is numbers[-1] or len({one[0] for one in alike}) == len(alike):
-            return True
-    return False
+    alike = [near.shape_of(f"{around}.{value}{end}") for value in range(MOST)]
+    alike = [one for one in alike if one] if last.isdigit() else []
+    return len(alike) > 1 and all(_is_square_kernel(one) for one in alike)
 
 
 def _is_square_kernel(shape: Shape) -> bool:
