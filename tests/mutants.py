@@ -51,6 +51,7 @@ GAINS, ATTENTIONS = (f"tests/components/test_{name}.py" for name in ("circuit_ga
 OPTIMIZER = "tests/training/test_optimizer_settings.py"
 SEVERAL = "tests/training/test_several_processes.py"
 LOOP, METHODS = "tests/training/test_loop.py::test_", "tests/training/test_methods.py::test_"
+REPEATS = "tests/checkpoints/test_repeats.py"
 MANIFEST = "tests/training/test_manifest_of_checkpoints.py"
 SETTLING = "tests/training/test_settling.py"
 RANKS, PUBLISHED, LOW_RANK = (
@@ -548,11 +549,14 @@ MUTANTS = (
         MANIFEST,
     ),
     # Bad files.
+    Mutant("checkpoints/families/repeats.py", "path, tuple(inner)", "path, len(inner)", REPEATS),
+    Mutant("checkpoints/families/repeats.py", "is_map or told_apart(number)", "is_map", REPEATS),
+    Mutant("checkpoints/families/repeats.py", "not block or is_map or", "not block or", REPEATS),
     Mutant("checkpoints/files/safetensors_file.py", "len(table) < len(pairs)", "False", BAD_FILES),
     Mutant(
         "checkpoints/files/safetensors_file.py",
-        "if tensor.offset != end and",
-        "if tensor.offset > end and",
+        "if start != end and",
+        "if start > end and",
         BAD_FILES,
     ),
     Mutant("checkpoints/files/safetensors_file.py", "if end < size:", "if False:", BAD_FILES),

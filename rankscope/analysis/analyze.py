@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankscope.analysis.analyze_shard import answer_share
 from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.engines import EngineName, OpenEngine, engine_of
 from rankscope.analysis.jobs import AnalysisEngine
@@ -17,10 +16,8 @@ from rankscope.analysis.kept_steps import kept_rows
 from rankscope.analysis.plan import SpectraPlans, count_steps
 from rankscope.analysis.question import Question
 from rankscope.analysis.request import Selection, Windows
-from rankscope.analysis.shard_stores import gather
-from rankscope.analysis.shards import Shard
 from rankscope.analysis.spectra_files import SpectraFiles
-from rankscope.analysis.subspace_plans import SubspaceFiles, SubspacePlans, subspace_rows
+from rankscope.checkpoints.skip import Skip
 from rankscope.checkpoints.survey import Survey
 from rankscope.errors import WrongSettingError
 from rankscope.pipeline.call_results import reported, sweep_results
@@ -35,6 +32,7 @@ from rankscope.pipeline.calls import (
 from rankscope.pipeline.choices import Layers, Names, Steps
 from rankscope.pipeline.execution import Meter, Progress
 from rankscope.pipeline.seen_files import Seen
+from rankscope.results.columns import SHARDS_FOLDER
 from rankscope.results.measure import Row
 from rankscope.results.step_rows import Spool
 
@@ -175,6 +173,9 @@ def analyze(
     workers = engine_of(engine, jobs, scheduler=scheduler, wait=wait)
     folder = None if out is None else Path(out)
     if shard is not None:
+        from rankscope.analysis.analyze_shard import answer_share
+        from rankscope.analysis.shards import Shard
+
         return reported(answer_share(question, Shard.of(shard), out=folder, engine=workers))
     looked = None if folder is None else question.recall(folder).look()
     recalled = None if folder is None or recheck else question.recalled(folder, looked)
@@ -243,7 +244,7 @@ def analyze_runs(
     require_steps(count, found.runs)
     require_out(out, found.runs)
     sweep_results(out)
-    damaged = () if out is None else gather(out)
+    damaged = () if out is None else _gathered(out)
     spool = None if out is None else Spool(out)
     plans = SpectraPlans(found, selection, spool=spool, recheck=recheck)
     with results_folder(out) as folder, engine or engine_of("local") as workers:
@@ -285,6 +286,15 @@ def analyze_runs(
     return analysis
 
 
+def _gathered(out: Path) -> tuple[Skip, ...]:
+    """Put what shards have computed, if there are any, where this call keeps it."""
+    if not (out / SHARDS_FOLDER).is_dir():
+        return ()
+    from rankscope.analysis.shard_stores import gather
+
+    return gather(out)
+
+
 def _compared(
     found: Survey,
     selection: Selection,
@@ -293,6 +303,8 @@ def _compared(
     progress: Progress | None,
 ) -> tuple[dict[str, Any], tuple[Row, ...]]:
     """Compare singular subspaces of the runs: fields of a call's result, and rows of the table."""
+    from rankscope.analysis.subspace_plans import SubspaceFiles, SubspacePlans, subspace_rows
+
     plans = SubspacePlans(found, selection)
     fields, rows = carried_out(
         plans,

@@ -126,7 +126,9 @@ def iter_steps(run: Run, asked: Asked, begin: Begin | None = None) -> Iterator[S
         if begin is not None and step <= begin.step:
             continue
         found = walk.at(checkpoints[step]) if step in checkpoints else Step(step)
-        components = list(dict.fromkeys(found.components))  # a base may stand for a weight
+        components = [*found.components]
+        if "base" in asked.components:  # which may stand for a weight too
+            components = list(dict.fromkeys(components))
         if step in merged_steps:
             so_far = [merge for merge in merges.read if merge.step <= step]
             for name in [name for name in AT_MERGES if name in asked.components]:

@@ -13,7 +13,7 @@ from rankscope.groups import iter_groups
 from rankscope.pipeline.engine import Engine, Failure, Job
 
 if TYPE_CHECKING:
-    from rankscope.analysis.plan import SpectraTask
+    from rankscope.analysis.spectra_tasks import SpectraTask
     from rankscope.analysis.subspace_plans import SubspaceTask
     from rankscope.analysis.subspace_series import Compared
     from rankscope.checkpoints.file_states import FileStates

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from functools import partial
 
-from rankscope.analysis.plan import SpectraTask
+from rankscope.analysis.spectra_tasks import SpectraTask
 from rankscope.checkpoints.file_states import state_of
 from rankscope.pipeline.execution import Executed
 from rankscope.results.columns import ROWS_FOLDER, SPECTRA_FOLDER

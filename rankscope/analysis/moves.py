@@ -133,11 +133,12 @@ class Moves:
         Weights whose PER fell always have one. A run without weights has one for its adapters.
         """
         sentences = []
-        for (component, run, window), family in self.series.items():
-            if component == ("adapter" if run in self._with_weights else "update"):
+        for (component, run, window), group in self._groups.items():
+            is_told_elsewhere = component == ("adapter" if run in self._with_weights else "update")
+            if is_told_elsewhere or len(group.steps) < 2:  # a single step has no move
                 continue
             subject = f"{run}: PER of {component}s{WINDOWS[window]}"
-            sentence = _sentence(_moved(family), subject, units.get(run, "step"))
+            sentence = _sentence(_moved(group.series), subject, units.get(run, "step"))
             sentences += [sentence] if sentence else []
         return sentences
 

@@ -2,62 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from rankscope.analysis.history import Step, iter_steps
+from rankscope.analysis.history import iter_steps
 from rankscope.analysis.reasons import Facts, why_none
 from rankscope.analysis.request import Selection
+from rankscope.analysis.spectra_tasks import SeenFiles, SpectraTask, fingerprint_of, task_of
 from rankscope.analysis.trails import Past, as_skips, noted, past_of
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.families.names import ROLES
-from rankscope.checkpoints.file_states import FileStates, State, state_of
-from rankscope.checkpoints.fingerprint import fingerprint
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.steps import step_in_name
 from rankscope.checkpoints.survey import Survey
 from rankscope.checkpoints.training_log import log_file
 from rankscope.components.component import Component
-from rankscope.components.recipes import Recipe
 from rankscope.components.selection import COMPONENTS
-from rankscope.errors import RankscopeError
 from rankscope.pipeline import execution
 from rankscope.pipeline.execution import Plan
 from rankscope.results import spectra_store as store
 from rankscope.results.step_rows import Spool
 
 TableOrder = tuple[int, bool, int, int, int, str]
-
-
-@dataclass(frozen=True)
-class SpectraTask:
-    """One recipe to decompose.
-
-    Attributes
-    ----------
-    key
-        Digest of all that its spectra depend on.
-    files
-        The state of each file when this analysis first saw it: the location of the elements was
-        read then, and holds only for that state.
-    """
-
-    component: Component
-    key: str
-    files: FileStates = ()
-
-    @property
-    def recipe(self) -> Recipe:
-        """What to read and decompose."""
-        return self.component.recipe
-
-    @cached_property
-    def work(self) -> float:
-        """Approximate number of operations."""
-        return self.recipe.work or 1.0
 
 
 def count_steps(run: Run, selection: Selection) -> int:
@@ -152,8 +119,7 @@ def plan_run(
     past
         The first steps, if their rows are known: their plans have no tasks, and hold the rows.
     """
-    seen = {str(path): state_of(path) for path in run.merge_files}
-    prints: dict[str, str] = {}
+    seen = SeenFiles(run.merge_files)
     past, facts = past or Past(), facts or Facts()
     facts.restore(past.facts)
     for at, stored in past.steps:
@@ -162,8 +128,8 @@ def plan_run(
     for step in iter_steps(run, selection.asked, past.begin):
         asked = sorted(filter(selection.has, step.components), key=_order)
         facts.add(step, asked)
-        remember_states(step, seen)
-        tasks = tuple(task_of(component, seen, prints) for component in asked)
+        seen.add(step)
+        tasks = tuple(task_of(component, seen) for component in asked)
         about = None
         if past.trail is not None:
             files = (path for task in tasks for path, _ in task.files)
@@ -195,53 +161,8 @@ def table_order(
     )
 
 
-def remember_states(step: Step, seen: dict[str, State | None]) -> None:
-    """Add the state that each file of a step had before its header was read."""
-    for path, state in ({} if step.contents is None else step.contents.states).items():
-        seen.setdefault(path, state)
-
-
-def task_of(
-    component: Component, seen: dict[str, State | None], prints: dict[str, str]
-) -> SpectraTask:
-    """The task of a component.
-
-    Parameters
-    ----------
-    seen, prints
-        States and fingerprints of the run's files so far, to which those of new files are added.
-    """
-    paths = dict.fromkeys(path for one in component.recipe.tensors() for path in one.paths)
-    for path in paths:
-        if path not in seen:
-            seen[path] = state_of(path)
-        if path not in prints:
-            prints[path] = _fingerprint(path)
-    files = tuple((path, seen[path]) for path in paths)
-    return SpectraTask(component, _key(component, {path: prints[path] for path in paths}), files)
-
-
-def _key(component: Component, prints: Mapping[str, str]) -> str:
-    """Digest of the component with each file's fingerprint in place of its path.
-
-    Its coordinates are stored with its spectra, and another family may give different ones.
-    """
-    recipe = repr(component.recipe)
-    for path, digest in prints.items():
-        recipe = recipe.replace(repr(path), digest)
-    text = f"{store.VERSION} {vars(component) | {'recipe': recipe}}"
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
-
-
 def _about(run: Run) -> tuple[object, ...]:
     """What the record and the figures say about a run, apart from its spectra."""
     log = log_file(run)
     paths = [checkpoint.path for checkpoint in run]
-    return run.path, run.unit, paths, None if log is None else _fingerprint(str(log))
-
-
-def _fingerprint(path: str) -> str:
-    try:
-        return fingerprint(path)
-    except RankscopeError:
-        return "unreadable"  # the worker that tries to read it says why
+    return run.path, run.unit, paths, None if log is None else fingerprint_of(str(log))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rankscope.analysis.plan import SpectraTask
+from rankscope.analysis.spectra_tasks import SpectraTask
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.file_states import CHANGED
 from rankscope.checkpoints.tensors import Tensor

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rankscope.analysis.history import Asked, iter_steps
-from rankscope.analysis.plan import remember_states, task_of
 from rankscope.analysis.request import Selection
 from rankscope.analysis.spectra_files import OF_FILES
+from rankscope.analysis.spectra_tasks import SeenFiles, task_of
 from rankscope.analysis.subspace_series import Compared, Position, SubspaceSeries
 from rankscope.checkpoints.contents import Delta, Skip
 from rankscope.checkpoints.file_states import FileStates, State
@@ -100,16 +100,15 @@ class SubspacePlans(Plans[SubspaceTask]):
 
 def _plan_run(run: Run, selection: Selection) -> Iterator[Plan[SubspaceTask]]:
     components = tuple(name for name in FOLLOWED if name in selection.components)
-    seen: dict[str, State | None] = {}
-    prints: dict[str, str] = {}
+    seen = SeenFiles()
     followed: dict[tuple[str, str], _Followed] = {}
     parts: list[_Followed] = []
     for step in iter_steps(run, Asked(components, selection.has_step, selection.has)):
         if step.breaks:
             followed = {key: one for key, one in followed.items() if key[0] == "merge"}
-        remember_states(step, seen)
+        seen.add(step)
         for component in filter(selection.has, step.components):
-            task = task_of(component, seen, prints)
+            task = task_of(component, seen)
             key = component.kind, component.name
             shape = _shape(component.recipe)
             if key not in followed or (shape and followed[key].shape not in ((), shape)):

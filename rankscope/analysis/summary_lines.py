@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import fmean, median
 from typing import NamedTuple, TypeVar
 
@@ -77,6 +78,7 @@ class Ends:
 
     def add(self, found: MeasuredStep, rows: Indices) -> None:
         """Keep rows of one component if they belong to the first or the last step so far."""
+        self.__dict__.pop("of_rows", None)
         if not self.first or found.step < self.first[0][0].step:
             self.first = []
         if not self.first or found.step == self.first[0][0].step:
@@ -86,14 +88,18 @@ class Ends:
         if not self.last or found.step == self.last[0][0].step:
             self.last.append((found, rows))
 
-    @property
+    @cached_property
     def of_rows(self) -> tuple[list[End], list[End]]:
         """What is kept of the rows of the first step and of the last."""
-        first, last = (
+        first, *others = (
             [end for found, rows in some for end in End.of(found, rows)]
-            for some in (self.first, self.last)
+            for some in ([self.first] if self._is_single else [self.first, self.last])
         )
-        return first, last
+        return first, others[0] if others else first
+
+    @property
+    def _is_single(self) -> bool:
+        return bool(self.first) and self.first[0][0].step == self.last[0][0].step
 
 
 class Lines:

@@ -17,12 +17,13 @@ import time
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from typing_extensions import TypeIs
 
 from rankscope.addresses import is_stand_in
 from rankscope.analysis.jobs import Outcome
-from rankscope.analysis.subspace_series import SubspaceSeries
 from rankscope.checkpoints.file_states import FileStates, as_planned
 from rankscope.checkpoints.tensors import StoredTensor
 from rankscope.components.memory import check_room
@@ -34,7 +35,10 @@ from rankscope.spectra.entries import sparsity
 from rankscope.spectra.matrices import Decomposable, Dense
 from rankscope.spectra.singular_values import spectra
 
-Chunk = list[tuple[Recipe | SubspaceSeries, FileStates, str]]  # as `rankscope.analysis.jobs.sent`
+if TYPE_CHECKING:
+    from rankscope.analysis.subspace_series import SubspaceSeries
+
+Chunk: TypeAlias = "list[tuple[Recipe | SubspaceSeries, FileStates, str]]"  # as `jobs.sent`
 AHEAD = 2**26  # bytes of a chunk that are fetched before its first matrix is read
 SECONDS_TO_END = 1.0  # until then an idle process has ended by itself, and waited for the others
 
@@ -48,12 +52,17 @@ def decompose(
     """
     try:
         with as_planned(files):
-            if isinstance(recipe, SubspaceSeries):
+            if _is_series(recipe):
                 return recipe.compare()
             matrix = in_float64(matrix_of(recipe))
         return [Measured.of(spectrum, component) for spectrum in spectra(matrix)]
     except Exception as error:
         return explained(error)
+
+
+def _is_series(recipe: Recipe | SubspaceSeries) -> TypeIs[SubspaceSeries]:
+    """Whether singular subspaces are compared, for which most calls need not load the means."""
+    return hasattr(recipe, "compare")
 
 
 def matrix_of(recipe: Recipe) -> Decomposable:
@@ -98,7 +107,7 @@ def _fetch_ahead(chunk: Chunk) -> None:
     ranges: dict[str, list[tuple[int, int]]] = {}
     size = 0
     for recipe, *_ in chunk:
-        for tensor in () if isinstance(recipe, SubspaceSeries) else recipe.tensors():
+        for tensor in () if _is_series(recipe) else recipe.tensors():
             if isinstance(tensor, StoredTensor) and is_stand_in(tensor.path):
                 size += tensor.nbytes
                 if size <= AHEAD:

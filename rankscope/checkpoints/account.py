@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from rankscope.checkpoints.contents import Accounted, Class, Parameter, Skip
 from rankscope.checkpoints.families.names import plain_name
 from rankscope.checkpoints.regions import Part
-from rankscope.checkpoints.tensors import Tensor
+from rankscope.checkpoints.tensors import StoredTensor, Tensor
 
 NO_RULE = "no rule says what it is: it is not measured"
 UNREADABLE = "unreadable"  # reason of a skip of a tensor whose elements cannot be read
@@ -58,12 +58,9 @@ def account_of(
     so that no tensor disappears silently.
     """
     skips = tuple(skips)
-    classes: dict[Key, tuple[Class, str]] = {}
-    for known in classed:
-        for root in roots(known.tensor):
-            classes.setdefault(_key(root), (known.kind, known.reason))
-    for key, entry in _measured(parameters).items():
-        classes.setdefault(key, entry)
+    classes = _measured(parameters)
+    for known in reversed([*classed]):
+        classes |= dict.fromkeys(map(_key, roots(known.tensor)), (known.kind, known.reason))
     named = {skip.tensor: skip.message for skip in skips if skip.tensor}
     account: dict[Key, Accounted] = {}
     unnamed = []
@@ -88,13 +85,12 @@ def account_of(
     return tuple(account.values()), tuple(unnamed)
 
 
-def roots(tensor: Tensor) -> Iterator[Tensor]:
+def roots(tensor: Tensor) -> tuple[Tensor, ...]:
     """The stored tensors that a tensor is made of: the whole of a part, the parts of a product."""
+    if isinstance(tensor, StoredTensor):
+        return (tensor,)
     parts = (tensor.whole,) if isinstance(tensor, Part) else getattr(tensor, "parts", ())
-    if not parts:
-        yield tensor
-    for part in parts:
-        yield from roots(part)
+    return tuple(root for part in parts for root in roots(part)) or (tensor,)
 
 
 def _measured(parameters: Iterable[Parameter]) -> dict[Key, tuple[Class, str]]:
@@ -106,7 +102,7 @@ def _measured(parameters: Iterable[Parameter]) -> dict[Key, tuple[Class, str]]:
     parts: dict[Key, str] = {}
     for parameter in parameters:
         if parameter.tensor is not None:
-            stored = list(roots(parameter.tensor))
+            stored = roots(parameter.tensor)
             for root in stored:
                 if len(stored) == 1:
                     roles.setdefault(_key(root), {})[parameter.role] = None

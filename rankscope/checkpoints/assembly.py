@@ -16,16 +16,21 @@ from rankscope.checkpoints.contents import Contents, Delta, Parameter, Skip, is_
 from rankscope.checkpoints.families.coordinates import Coordinates
 from rankscope.checkpoints.families.family import GENERIC, Family
 from rankscope.checkpoints.families.heads import Towers
-from rankscope.checkpoints.families.names import plain_name
+from rankscope.checkpoints.families.names import plain_name, tower_of
 from rankscope.checkpoints.families.neighbours import Neighbours
 from rankscope.checkpoints.families.norms import with_norms
 from rankscope.checkpoints.families.parameters import deltas_alone, parameters_of
 from rankscope.checkpoints.families.quantised import without_quantised
-from rankscope.checkpoints.families.recognition import adapted_family, family_of, with_towers
+from rankscope.checkpoints.families.recognition import (
+    adapted_family,
+    family_of,
+    of_one_layer,
+    with_towers,
+)
 from rankscope.checkpoints.families.reparametrised import without_reparametrised
 from rankscope.checkpoints.families.rounded_in_use import rounded_in_use
 from rankscope.checkpoints.families.stacks import unstacked
-from rankscope.checkpoints.files.opened_file import out_of_reach
+from rankscope.checkpoints.files.opened_file import Unread, out_of_reach
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.tensors import Tensor, is_same_storage
 
@@ -75,14 +80,22 @@ def contents_of(
     stages, parted = _weights(tensors, config, options)
     deltas = {**parted.adapters, **(adapters or {})}
     family = options.family or _family(stages[-1].tensors, parted, deltas, config, named=named)
-    weights, near = stages[-1].tensors, Neighbours(stages[-1].tensors)
+    weights = stages[-1].tensors
+    near = Neighbours(weights, family.tells_apart)
     doubtful = unknown_pairs(weights, family, near)
     if doubtful:
         weights = {name: tensor for name, tensor in weights.items() if name not in doubtful}
-        near = Neighbours(weights)
+        near = Neighbours(weights, family.tells_apart)
     slopes = _gradients(gradients or {}, options)
     towers = Towers(config, family)
-    coordinates = Coordinates({**slopes.tensors, **weights}, family, towers, deltas)
+    is_all = not deltas and slopes.tensors.keys() <= weights.keys()
+    coordinates = Coordinates(
+        {**slopes.tensors, **weights},
+        family,
+        towers,
+        deltas,
+        first_alike=near.first_alike if is_all else None,
+    )
     found = parameters_of(
         weights,
         family,
@@ -176,7 +189,10 @@ def _reparametrised(
 
 def _within_reach(tensors: Mapping[str, Tensor]) -> Rest:
     """The tensors without those whose numbers cannot be read, each of which has a skip."""
-    unread = {name: why for name, one in tensors.items() if (why := out_of_reach(name, one))}
+    may_be = {n: t for n, t in tensors.items() if isinstance(t, Unread) or 0 in t.shape}
+    unread = {name: why for name, one in may_be.items() if (why := out_of_reach(name, one))}
+    if not unread:
+        return Rest({**tensors})
     skips = [Skip(tensors[n].paths[0], tensors[n].name, *why) for n, why in unread.items()]
     return Rest({n: t for n, t in tensors.items() if n not in unread}, skips=tuple(skips))
 
@@ -228,10 +244,11 @@ def _family(
     # A stored tensor may be transposed, and its adapter is not: the shape of the tensor decides.
     modules = changed | {name.removesuffix(".weight"): t.shape for name, t in plain.items()}
     shapes = {module: shape for module, shape in modules.items() if len(shape) > 1}
-    family = family_of(config, shapes)
+    one_layer = of_one_layer(shapes)
+    family = family_of(config, one_layer)
     if family.name == GENERIC and changed:
         family = adapted_family(changed, named or str(config.get("model_type") or ""))
-    return with_towers(family, shapes)
+    return with_towers(family, shapes) if len({*map(tower_of, one_layer)}) > 1 else family
 
 
 def _unused(deltas: Mapping[str, Delta], parameters: Iterable[Parameter]) -> Iterator[Classed]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rankscope.checkpoints.file_states import State
 from rankscope.checkpoints.skip import Skip as Skip
@@ -14,8 +14,7 @@ from rankscope.checkpoints.tensors import Tensor
 Class = Literal["matrix", "part of", "no linear map", "optimizer", "not understood"]
 
 
-@dataclass(frozen=True)
-class Accounted:
+class Accounted(NamedTuple):
     """One tensor as stored, and its class.
 
     Attributes
@@ -116,8 +115,7 @@ def is_rescaled(delta: Delta | None) -> bool:
     return isinstance(delta, Adapter) and delta.magnitude is not None
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(NamedTuple):
     """One weight matrix of a checkpoint: the stored tensor, its adapter, or both.
 
     Attributes

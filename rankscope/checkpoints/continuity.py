@@ -231,8 +231,7 @@ def _renamed(contents: Contents, old: str, new: str) -> Contents:
 
     def moved(parameters: Parameters) -> dict[str, Parameter]:
         return {
-            f"{new}{name.removeprefix(old)}": replace(
-                one,
+            f"{new}{name.removeprefix(old)}": one._replace(
                 name=f"{new}{name.removeprefix(old)}",
                 module=f"{new}{one.module.removeprefix(old)}",
             )

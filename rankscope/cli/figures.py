@@ -90,8 +90,8 @@ def figures(
     with progress_bar("drawing") as progress:
         from rankscope.plots import log_steps as on_log_scale
         from rankscope.plots import paper_style, save_figure
-        from rankscope.plots.figure_source import source_of
         from rankscope.plots.gallery import gallery, selected
+        from rankscope.results.figure_source import source_of
 
         opened = selected(_open(results), runs=run or (), roles=role or (), group=group)
         source = source_of(opened)
@@ -142,7 +142,7 @@ def draw_as_script(script: str, draw: Callable[[Results], Figure]) -> None:
     ) -> None:
         from rankscope.errors import RankscopeError
         from rankscope.plots import FIGURES, paper_style, save_figure
-        from rankscope.plots.figure_source import source_of
+        from rankscope.results.figure_source import source_of
 
         name, code = Path(script).stem, WRONG_USE
         try:

@@ -132,7 +132,7 @@ def circuit_updates(kind: Literal["ov", "qk"], moment: Moment) -> Iterator[Compo
         if earlier is not None:
             recipe = _change(circuit, earlier)
             heads = circuit.heads if isinstance(recipe, CircuitsChange) else 0
-            change = replace(circuit, kind=f"{kind}_update", recipe=recipe, heads=heads)
+            change = circuit._replace(kind=f"{kind}_update", recipe=recipe, heads=heads)
             yield change.over(moment.since_previous, *modules)
 
 

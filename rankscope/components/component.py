@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from rankscope.checkpoints.contents import Contents, Parameter
 from rankscope.checkpoints.tensors import Tensor
@@ -11,8 +12,7 @@ from rankscope.components.recipes import Misfit, Recipe, Weight
 from rankscope.components.windows import Span, Window
 
 
-@dataclass(frozen=True)
-class Component:
+class Component(NamedTuple):
     """One matrix of a model at a step, or the circuits of all heads in a layer.
 
     Attributes
@@ -43,8 +43,7 @@ class Component:
 
     def over(self, window: Window, *modules: str) -> Component:
         """The same component, as a change of these modules over a window."""
-        return replace(
-            self,
+        return self._replace(
             since=window.since if window.since >= 0 else None,
             restarts=window.restarts(*modules),
             window=window.kind(*modules),

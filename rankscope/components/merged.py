@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from rankscope.checkpoints.contents import Contents, Parameter
 from rankscope.checkpoints.families.parameters import deltas_alone
@@ -20,8 +19,8 @@ def last_merge(merges: Sequence[Merge], contents: Contents | None) -> Iterator[C
             recipe = _misfit([parameter], contents) or Products((parameter.adapter,))
             component = component_of("merge", parameter, recipe)
             before = [merge.step for merge in merges[:-1] if parameter.module in merge.adapters]
-            yield replace(
-                component, since=before[-1] if before else None, restarts=0, window="cycle"
+            yield component._replace(
+                since=before[-1] if before else None, restarts=0, window="cycle"
             )
 
 

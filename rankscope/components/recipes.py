@@ -7,7 +7,8 @@ which calls `read` to get the matrix.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import lru_cache
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -48,14 +49,14 @@ class Recipe(Protocol):
         """Approximate number of floating-point operations that its spectrum takes."""
 
 
+@lru_cache(maxsize=4096)
 def dense_work(shape: tuple[int, ...]) -> float:
     """Operations of a Gram matrix and its eigenvalues."""
     short = float(min(shape))
     return max(shape) * short**2 + 4 * short**3
 
 
-@dataclass(frozen=True)
-class Weight:
+class Weight(NamedTuple):
     """A weight matrix as the model uses it: W, changed by its adapter if there is one.
 
     Attributes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 
 from rankscope.checkpoints.contents import Adapter, Contents, Parameter, is_rescaled
@@ -63,7 +62,7 @@ def _updates(moment: Moment) -> Iterator[Component]:
         changes = _changes("update", moment.previous, moment.second_last, moment.before_previous)
         earlier = {change.name: change.recipe for change in changes}
     for update in _changes("update", moment.now, moment.previous, moment.since_previous):
-        yield replace(update, recipe=_after(earlier.get(update.name), update.recipe))
+        yield update._replace(recipe=_after(earlier.get(update.name), update.recipe))
 
 
 def _after(before: Recipe | None, change: Recipe) -> Recipe:

@@ -104,7 +104,7 @@ def _needed(parameter: Parameter, components: Sequence[str]) -> Parameter | None
         return parameter
     if "adapter" not in components or parameter.adapter is None:
         return None
-    return parameter if is_rescaled(parameter.adapter) else replace(parameter, tensor=None)
+    return parameter if is_rescaled(parameter.adapter) else parameter._replace(tensor=None)
 
 
 def stored_in(parameter: Parameter) -> Iterator[StoredTensor]:
@@ -150,7 +150,10 @@ def placed(part: Any, places: Places) -> Any:
         file, offset = places[part.path]
         return replace(part, path=file, offset=offset)
     if isinstance(part, tuple):
-        return tuple(placed(one, places) for one in part)
+        moved = [placed(one, places) for one in part]
+        return (
+            part._make(moved) if hasattr(part, "_make") else tuple(moved)
+        )  # a `NamedTuple`, or not
     if not is_dataclass(part) or isinstance(part, type):
         return part
     old = {one.name: getattr(part, one.name) for one in fields(part) if one.init}

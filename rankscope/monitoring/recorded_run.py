@@ -11,9 +11,9 @@ from typing import Any
 
 from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.jobs import Outcome
-from rankscope.analysis.plan import SpectraTask
 from rankscope.analysis.results_folder import write_results
 from rankscope.analysis.spectra_files import SpectraFiles
+from rankscope.analysis.spectra_tasks import SpectraTask
 from rankscope.checkpoints.contents import Contents, Skip
 from rankscope.checkpoints.merges import Merges
 from rankscope.checkpoints.run import Run
@@ -269,7 +269,7 @@ def _matrix(entry: Entry) -> tuple[object, ...]:
 
 def _key(run: str, step: int, component: Component) -> str:
     """Digest of the matrix's place: a live matrix has no file that could change later."""
-    place = {k: v for k, v in vars(component).items() if k != "recipe"}
+    place = {k: v for k, v in component._asdict().items() if k != "recipe"}
     text = f"{SOURCE} {spectra_store.VERSION} {run!r} {step} {place}"
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 

@@ -21,7 +21,7 @@ from queue import Empty, SimpleQueue
 from typing import BinaryIO, TypeAlias
 
 from rankscope.analysis.jobs import Outcome
-from rankscope.analysis.plan import SpectraTask
+from rankscope.analysis.spectra_tasks import SpectraTask
 from rankscope.analysis.worker import decompose
 from rankscope.components.component import Component
 from rankscope.errors import RankscopeError

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -78,7 +78,7 @@ def readers_of(
         if name not in matrices:
             continue
         role = "unembed" if parameter.role == "embed" else parameter.role
-        found = tuple(replace(one, role=role) for one in matrices[name])
+        found = tuple(one._replace(role=role) for one in matrices[name])
         is_its = module in seen and _gives(parameter, seen[module], APART[precision])
         tap = Tap(Place(number, role), module, is_input=True) if is_its and module else None
         readers.append(Reader(tap, parameter.shape, found))

@@ -123,8 +123,8 @@ def _order(entry: Entry) -> tuple[tuple[bool, str, int], ...]:
 
 def _described(entry: Entry, stored: StoredSpectrum) -> str:
     """An entry as JSON: its key and its place, then what describes its spectrum."""
-    place = as_json(entry.place if isinstance(entry.place, dict) else dict(entry.place))
-    return f'{{"key":{as_json(entry.key)},"place":{place},{stored.described[1:]}'
+    place = entry.place if isinstance(entry.place, dict) else dict(entry.place)
+    return f"{as_json({'key': entry.key, 'place': place})[:-1]},{stored.described[1:]}"
 
 
 def _entries(about: Mapping[str, Any], vectors: Mapping[str, Values]) -> list[Entry]:

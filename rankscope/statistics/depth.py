@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from rankscope.errors import WrongSettingError
+from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.statistics.intervals import CONFIDENCE
+from rankscope.statistics.layer_cells import in_layers
 from rankscope.statistics.quantities import quantity
-from rankscope.statistics.replicates import RUN_GROUP, grouped
+from rankscope.statistics.replicates import RUN_GROUP, are_replicates, grouped, in_common
 from rankscope.statistics.row_choice import chosen_rows, require_metric
 
 LEAST_LAYERS = 3  # two layers have a slope but nothing to judge it by
@@ -147,3 +148,30 @@ def _slope(layers: pd.Series[float], confidence: float) -> dict[str, float]:
         "low": float(line.low_slope),
         "high": float(line.high_slope),
     }
+
+
+def in_every_layer(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of those roles that every layer of their run has.
+
+    A mean over roles would otherwise be one of different matrices in different layers.
+    """
+    rows = in_layers(rows)
+    layers = rows.groupby(["run", "role"])["layer"].transform("nunique")
+    there = rows[layers == rows.groupby("run")["layer"].transform("nunique")]
+    if there.empty:
+        raise RankscopeError("no role is in every layer: choose one as `role`")
+    return there
+
+
+def known_slopes(rows: pd.DataFrame, column: str, hue: str) -> pd.DataFrame:
+    """`slopes` of each series, of replicates those of `over_runs`; some slope is known."""
+    if hue == "layer":
+        raise WrongSettingError("the slope is over layers: choose another column as `hue`")
+    if are_replicates(rows, hue):
+        common = in_common(rows, hue)
+        found = over_runs(slopes(common, column, by=[hue, "run", "window"]), by=[hue, "window"])
+    else:
+        found = slopes(rows, column, by=[hue, "window"])
+    if found["slope"].isna().all():
+        raise RankscopeError(f"{column!r} has values in fewer than {LEAST_LAYERS} layers: no slope")
+    return found

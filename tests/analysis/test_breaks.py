@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from rankscope.analysis.plan import SpectraTask, plan_run
+from rankscope.analysis.plan import plan_run
 from rankscope.analysis.request import Selection
 from rankscope.analysis.results_folder import described
+from rankscope.analysis.spectra_tasks import SpectraTask
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.discovery import open_run
 from rankscope.pipeline.execution import Plan

@@ -13,7 +13,7 @@ SCRIPT = """
 import os, sys, threading
 from rankscope.analysis.copied_process import CopiedProcess, may_be_copied
 from rankscope.analysis.local_workers import LocalWorkers
-from rankscope.analysis.plan import SpectraTask
+from rankscope.analysis.spectra_tasks import SpectraTask
 from rankscope.checkpoints.tensors import StoredTensor
 from rankscope.components.component import Component
 from rankscope.components.recipes import Weight

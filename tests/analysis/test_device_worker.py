@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from rankscope.analysis.jobs import AnalysisJob, Outcome, sent
-from rankscope.analysis.plan import SpectraTask, plan_run
+from rankscope.analysis.plan import plan_run
 from rankscope.analysis.request import Selection
+from rankscope.analysis.spectra_tasks import SpectraTask
 from rankscope.analysis.worker import decompose
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.tensors import StoredTensor

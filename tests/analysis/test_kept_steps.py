@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from rankscope.analysis import plan
+from rankscope.analysis import spectra_tasks
 from rankscope.analysis.analyze import answer
 from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.question import Question
@@ -82,7 +82,7 @@ def test_a_file_is_opened_once_for_the_keys_of_all_that_is_in_it(
         opened.append(path)
         return fingerprint(path)
 
-    monkeypatch.setattr(plan, "fingerprint", noted)
+    monkeypatch.setattr(spectra_tasks, "fingerprint", noted)
     assert answered(Question(paths=(tmp_path / "run",)), tmp_path / "out").measured == len(shapes)
     assert [Path(path).name for path in opened] == ["model.safetensors"]
 

@@ -1,6 +1,7 @@
 """A slice is never taken for a model: slices are joined to the model they came from, or refused."""
 
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -10,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -19,6 +21,7 @@ from rankscope.checkpoints.contents import Contents, Heads
 from rankscope.checkpoints.discovery import open_run, open_runs
 from rankscope.checkpoints.layouts import LAYOUTS, layout_of
 from rankscope.checkpoints.options import DEFAULT, Options
+from rankscope.checkpoints.slicing import slice_names
 from rankscope.checkpoints.slicing.slice_names import parsed, slice_in_name
 from rankscope.checkpoints.slicing.sliced_groups import sliced_groups
 from rankscope.checkpoints.slicing.slices_by_name import Slices
@@ -139,6 +142,15 @@ def test_a_name_is_separated_from_its_rank(form: str, stem: str, number: int) ->
 )
 def test_a_name_without_a_rank_states_none(name: str) -> None:
     assert slice_in_name(name) is None
+
+
+def test_all_that_the_pattern_of_slices_matches_may_be_one() -> None:
+    words = [*"abc", "mp_rank", "model-parallel", "gpu", "chunks", "tp", "pipe.stage", "id", "of"]
+    rng = np.random.default_rng(5)
+    names = ["".join(rng.choice([*words, *"0123_-. "], size=8)) for _ in range(3_000)]
+    matched = [name for name in names if re.search(slice_names.SLICE, name, re.ASCII)]
+    assert len(matched) > 100
+    assert all(slice_names.MAY_BE.search(name) for name in matched)
 
 
 # What nobody knows how to join is refused

@@ -1,6 +1,6 @@
 """Successive changes of weights with adapters: their cosine, and what rounding adds to it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -194,7 +194,7 @@ def test_a_damaged_earlier_checkpoint_costs_only_the_cosine(
     rng: np.random.Generator, reason: str
 ) -> None:
     first, second, third = (Weight(Held(values)) for values in walk(rng, (5, 4), 0.1))
-    lost = replace(first, tensor=Lost(np.zeros((5, 4)), reason=reason))
+    lost = first._replace(tensor=Lost(np.zeros((5, 4)), reason=reason))
     recipe = Consecutive(Difference(third, second), Difference(second, lost))
     if reason == "damaged":
         change = recipe.read()

@@ -15,7 +15,7 @@ import pytest
 
 from rankscope.analysis.jobs import AnalysisJob
 from rankscope.analysis.local_workers import LocalWorkers
-from rankscope.analysis.plan import SpectraTask
+from rankscope.analysis.spectra_tasks import SpectraTask
 from rankscope.checkpoints.tensors import StoredTensor
 from rankscope.components.selection import Component
 from rankscope.pipeline.engine import Job

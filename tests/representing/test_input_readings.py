@@ -168,7 +168,7 @@ def test_a_weight_of_another_model_has_no_input_for_certain(tmp_path: Path) -> N
         return next((name.replace(a, b) for a, b in swap.items() if a in name), name)
 
     mixed = {
-        name: replace(one, tensor=contents.parameters[other(name)].tensor)
+        name: one._replace(tensor=contents.parameters[other(name)].tensor)
         for name, one in contents.parameters.items()
     }
     model, _, probe = looked_into(checkpoint, run, "weight")

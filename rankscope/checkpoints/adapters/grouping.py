@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from rankscope.checkpoints.families.factor_tables import FactorTable, known_tables, with_separator
 from rankscope.checkpoints.families.family_files import families
+from rankscope.checkpoints.families.names import parts_in
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.tensors import Tensor
 
@@ -56,6 +57,9 @@ def cells_of(tensors: Mapping[str, Tensor], tables: Sequence[FactorTable]) -> li
     cells: dict[tuple[str, str], Cell] = {}
     written = {with_separator(end): end for end in ends}
     tails = tuple(written)
+    last = tuple({tail.rpartition(".")[2] for tail in tails})
+    if not any(map(str.isdigit, last)) and not any(p.endswith(last) for p in parts_in(tensors)):
+        return []
     for name, tensor in tensors.items():
         found = _placed(name, written, tails)
         if found is not None:

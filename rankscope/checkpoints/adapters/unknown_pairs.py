@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from rankscope.checkpoints.contents import Skip
@@ -56,10 +56,21 @@ def unknown_pairs(
     near
         Their neighbours, if they are known.
     """
-    near = near or Neighbours(tensors)
+    near = near or Neighbours(tensors, family.tells_apart)
+    # Where several blocks are alike, the first has a pair or none has.
+    firsts = [name for name, first in near.first_alike.items() if name == first]
+    if len(firsts) < len(tensors) and not _pairs_among(firsts, tensors, family, near):
+        return {}
+    return _pairs_among(tensors, tensors, family, near)
+
+
+def _pairs_among(
+    names: Iterable[str], tensors: Mapping[str, Tensor], family: Family, near: Neighbours
+) -> dict[str, Skip]:
+    """A skip for every tensor that may be half of a matrix with another of these names."""
     matrices = {
         name: tensor
-        for name, tensor in tensors.items()
+        for name, tensor in ((name, tensors[name]) for name in names)
         if len(tensor.shape) == MATRIX and min(tensor.shape) > 1 and tensor.dtype in FLOATS
         if not _is_no_factor(name.removesuffix(".weight").rpartition(".")[2])
         if not why_no_map(name, tensor, near)

@@ -9,8 +9,10 @@ from math import prod
 
 from rankscope.checkpoints.contents import Delta
 from rankscope.checkpoints.families.family_files import families
+from rankscope.checkpoints.families.names import parts_in
 from rankscope.checkpoints.tensors import Tensor
 
+FLAT_STARTS = ("lora_", "lycoris_")  # of the parts of adapters, and of all that `FLAT` matches
 FLAT = re.compile(r"(?:lora|lycoris)_(?P<model>unet|te\d*|transformer|prior|dit)_(?P<path>\w+)")
 INDEX = re.compile(r"_(\d+)(?=_|$)")
 # Tensors beside which a weight is not the base plus the delta: a code, and words.
@@ -73,6 +75,8 @@ def odd_ones(tensors: Mapping[str, Tensor], has_factors: bool) -> dict[str, tupl
     By name: the module concerned, which is empty for an unexplained tensor; a code; words.
     """
     found = {}
+    if not any(part.startswith((*APART, *FLAT_STARTS)) for part in parts_in(tensors)):
+        return {}
     for name, tensor in tensors.items():
         end = next((end for end in APART if f".{end}" in name), None)
         if end is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from rankscope.checkpoints.contents import Heads, Parameter
 from rankscope.checkpoints.families.family import Family
@@ -31,6 +32,9 @@ class Coordinates:
         The modules that adapters change.
     towers
         Attention heads of the model's towers; None if unknown.
+    first_alike
+        For a tensor, the one in a repeated block that has the same role and heads; each its own if
+        the names in this table are not those of all tensors and adapters.
     """
 
     def __init__(
@@ -39,21 +43,32 @@ class Coordinates:
         family: Family,
         towers: Towers | None,
         adapters: Iterable[str] = (),
+        *,
+        first_alike: Mapping[str, str] | None = None,
     ) -> None:
+        self._first_alike = {
+            name.removesuffix(".weight"): first.removesuffix(".weight")
+            for name, first in (first_alike or {}).items()
+        }
+        self._known: dict[str, tuple[str, Heads | None]] = {}
         shapes = {name.removesuffix(".weight"): t.shape for name, t in tensors.items()}
         self._shapes = shapes
         adapters = tuple(adapters)
-        held = (module for module, s in shapes.items() if sum(n != 1 for n in s) >= MATRIX)
+        held = (module for module, shape in shapes.items() if _is_matrix(shape))
         self._layers = Layers([*held, *adapters])
         self._family = family
         self._towers = towers
         self._projections: dict[str, list[tuple[int, ...]]] = {}
         self._roles_in: dict[str, dict[str, tuple[int, ...]]] = {}
+        roles: dict[str, str] = {}
         for module in dict.fromkeys((*shapes, *adapters)):
             shape = shapes.get(module, ())
             if len(shape) < MATRIX and module in shapes:
                 continue
-            role = family.role_of(module)
+            first = self._first_alike.get(module, module)
+            if first not in roles:
+                roles[first] = family.role_of(first)
+            role = roles[first]
             self._roles_in.setdefault(module.rpartition(".")[0], {})[role] = shape
             if len(shape) == MATRIX and role in ("q", "k", "v"):
                 self._projections.setdefault(block_of(module), []).append(shape)
@@ -62,15 +77,20 @@ class Coordinates:
         """A parameter of this name with its coordinates, and with its tensor if that is given."""
         module = name.removesuffix(".weight")
         block = self._layers.block(module)
+        first = self._first_alike.get(module, module)
+        known = self._known.get(first)
+        if known is None:
+            known = self._known[first] = self._role_of(first), self._heads_of(first)
+        role, heads = known
         return Parameter(
             name,
             module,
             self._layers.of_block(block),
-            self._role_of(module),
+            role,
             expert_of(module),
             tensor,
             block=block,
-            heads=self._heads_of(module),
+            heads=heads,
         )
 
     def _role_of(self, module: str) -> str:
@@ -105,6 +125,12 @@ class Coordinates:
             return None
         block = block_of(module)
         return self._towers.of(module, block, self._projections.get(block, ()))
+
+
+@lru_cache(maxsize=4096)
+def _is_matrix(shape: tuple[int, ...]) -> bool:
+    """Whether at least two axes of a tensor are above 1."""
+    return sum(size != 1 for size in shape) >= MATRIX
 
 
 def heads_of_axes(shape: tuple[int, ...], axes: tuple[str, ...] | None) -> Heads | None:

@@ -148,6 +148,10 @@ class Family:
         """Whether the table says that a module is not a linear map."""
         return self._said(module).is_ignored
 
+    def tells_apart(self, number: str) -> bool:
+        """Whether a part of the table may fit a number in a path and not another one."""
+        return self._others is None or number in self._stated
+
     def _said(self, module: str) -> Said:
         """What the table says, found once for all modules that it cannot tell apart."""
         alike = self._alike(module)
@@ -187,14 +191,23 @@ class Family:
         None if a part of the table fits some numbers and not others. Any other part that is no
         number itself has a letter, and fits none, or is ``*``, which fits all.
         """
-        ends = (*self.roles, *self.fused, *self.transposed, *self.ignored)
-        parts = {part for end in ends for part in end.split(".")}
-        if any("*" in part and part.replace("*", "").isdigit() for part in parts):
+        if any("*" in part and part.replace("*", "").isdigit() for part in self._parts):
             return None
-        stated = sorted(filter(str.isdigit, parts))
+        stated = self._stated
         but = f"(?!(?:{'|'.join(stated)})(?![^.]))" if stated else ""
         other = next(one for one in map(str, itertools.count()) if one not in stated)
         return re.compile(rf"(?<![^.]){but}\d+(?![^.])"), other
+
+    @cached_property
+    def _stated(self) -> list[str]:
+        """The numbers in the table."""
+        return sorted(filter(str.isdigit, self._parts))
+
+    @cached_property
+    def _parts(self) -> set[str]:
+        """The parts of all paths in the table."""
+        ends = (*self.roles, *self.fused, *self.transposed, *self.ignored, *self.axes)
+        return {part for end in ends for part in end.split(".")}
 
     @cached_property
     def _remembered(self) -> dict[str, Said]:

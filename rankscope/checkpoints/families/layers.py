@@ -15,6 +15,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
+from rankscope.checkpoints.families.names import alike_in_digits
 from rankscope.checkpoints.families.path_numbers import (
     FEW,
     Count,
@@ -40,13 +41,19 @@ class Layers:
 
     def __init__(self, modules: Iterable[str]) -> None:
         self._counts: dict[str, Count] = {}
-        self._parts = {module: counted_part(module) for module in modules}
-        self._numbers = {part: numbers_in(part) for part in dict.fromkeys(self._parts.values())}
-        for module, part in self._parts.items():
+        self._parts: dict[str, str] = {}
+        within: dict[str, list[str]] = {}
+        for common, alike in alike_in_digits([*modules]).items():
+            end = len(counted_part(common))
+            for module in alike:
+                part = self._parts[module] = module[:end]
+                within.setdefault(part, []).append(module)
+        self._numbers = {part: numbers_in(part) for part in within}
+        for part, inner in within.items():
             for number in self._numbers[part]:
                 count = self._counts.setdefault(number.kind, Count(number.is_plain))
                 names = count.lists[number.before].setdefault(number.value, [])
-                names.append(without_numbers(module[number.end :]))
+                names += [without_numbers(module[number.end :]) for module in inner]
         self._drop_names()
         self._wrappers = {
             number.kind
@@ -58,6 +65,7 @@ class Layers:
         if not any(self._levels.values()):  # a network without blocks: each map is a layer
             self._levels = {part: n[:1] for part, n in self._numbers.items()}
         self._indices = _indices(self._levels)
+        self._blocks = {part: self._block_in(part, n) for part, n in self._levels.items()}
 
     def of(self, module: str) -> int | None:
         """Index of the layer that a module is in; None outside of layers."""
@@ -70,11 +78,14 @@ class Layers:
     def block(self, module: str) -> str:
         """Path of the block that a module is in: ``model.layers.3``; empty outside of blocks."""
         part = self._parts.get(module)
-        if part is None:
-            levels = self._levels_of(numbers_in(counted_part(module)))
-        else:
-            levels = self._levels[part]
-        path = module[: levels[-1].end] if levels else ""
+        if part is not None:
+            return self._blocks[part]
+        part = counted_part(module)
+        return self._block_in(part, self._levels_of(numbers_in(part)))
+
+    def _block_in(self, part: str, levels: tuple[PathNumber, ...]) -> str:
+        """The block that the innermost of these levels of a path counts."""
+        path = part[: levels[-1].end] if levels else ""
         return path if path in self._indices else ""
 
     def _drop_names(self) -> None:

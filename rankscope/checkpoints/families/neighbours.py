@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, lru_cache
 
+from rankscope.checkpoints.families.repeats import first_alike
 from rankscope.checkpoints.tensors import FLOATS, Tensor
 
 Shape = tuple[int, ...]
@@ -23,6 +24,8 @@ class Neighbours:
     ----------
     tensors
         By plain name.
+    told_apart
+        Whether the family of the model may look at this number of a block (`Family.tells_apart`).
 
     Attributes
     ----------
@@ -30,8 +33,13 @@ class Neighbours:
         Why tensors are not linear maps, as far as `why_no_map` was asked.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor],
+        told_apart: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self._tensors = tensors
+        self._told_apart = told_apart
         self.judged: dict[str, str] = {}
         self._modules: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
@@ -136,6 +144,16 @@ class Neighbours:
                 bias == shape[1:] for shape, bias in pairs if len(bias) == 1 and bias[0] in shape
             )
         return self._turned[module]
+
+    @cached_property
+    def first_alike(self) -> Mapping[str, str]:
+        """For each tensor, the one in a repeated block of which all rules say the same.
+
+        Those of convolutions count the blocks before, so a tensor of more axes stands for itself.
+        """
+        known = {n: (t.dtype, t.shape, t.__class__) for n, t in self._tensors.items()}
+        found = first_alike(known, self._told_apart)
+        return found | {n: n for n, tensor in self._tensors.items() if len(tensor.shape) > 2}
 
     @cached_property
     def kernels_in_model(self) -> int:

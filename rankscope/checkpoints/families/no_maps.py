@@ -59,9 +59,10 @@ class _Judged(NamedTuple):
 
 def why_no_map(name: str, tensor: Tensor, neighbours: Neighbours) -> str:
     """Why a tensor of floating-point numbers is not a linear map; empty if it may be one."""
-    known = neighbours.judged.get(name)
+    first = neighbours.first_alike[name]
+    known = neighbours.judged.get(first)
     if known is None:
-        known = neighbours.judged[name] = _why_no_map(name, tensor, neighbours)
+        known = neighbours.judged[first] = _why_no_map(first, tensor, neighbours)
     return known
 
 

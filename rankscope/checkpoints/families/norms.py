@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from math import prod
 
 from rankscope.checkpoints.contents import GainedNorm, Parameter, UnknownNorm
@@ -65,12 +64,14 @@ def with_norms(
         Their neighbours, if they are known.
     """
     near = near or Neighbours(tensors)
-    maps = _maps([*parameters.values()])
-    queries = {_parent(one): one for one in parameters.values() if one.role in ("q", "q_b")}
     with_more = {one.module for one in parameters.values() if one.role == "other"}
     found = dict(parameters)
     known = *family.norms, *known_norms()
-    for name, one in parameters.items():
+    roles = {"o", *CALLED, *(role for table in known for role in table.beside)}
+    concerned = {name: one for name, one in parameters.items() if one.role in roles}
+    maps = _maps([*parameters.values()]) if concerned else set()
+    queries = {_parent(one): one for one in concerned.values() if one.role in ("q", "q_b")}
+    for name, one in concerned.items():
         of_role = [table for table in known if one.role in table.beside]
         model_types, config = towers.model_of(one.module) if of_role else ((), {})
         tables = (table for table in of_role if table.applies(one.role, model_types, config))
@@ -81,7 +82,7 @@ def with_norms(
             norm = _unknown(one, maps, module, near) or norm
         if one.role == "o" and not isinstance(norm, UnknownNorm):
             norm = _gate_in(queries.get(_parent(one)), with_more) or norm
-        found[name] = one if norm is None else replace(one, norm=norm)
+        found[name] = one if norm is None else one._replace(norm=norm)
     return found
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from rankscope.checkpoints.account import Classed, Rest
 from rankscope.checkpoints.adapters.composed_tensors import (
@@ -19,7 +20,7 @@ from rankscope.checkpoints.families.axes import (
 )
 from rankscope.checkpoints.families.convolutions import SINGLE, why_separate
 from rankscope.checkpoints.families.coordinates import Coordinates, heads_of_axes
-from rankscope.checkpoints.families.family import Family
+from rankscope.checkpoints.families.family import Family, Fused
 from rankscope.checkpoints.families.group_tables import groups_of, matrices_of_groups
 from rankscope.checkpoints.families.heads import Towers
 from rankscope.checkpoints.families.neighbours import Neighbours, is_weight
@@ -29,6 +30,30 @@ from rankscope.checkpoints.tensors import FLOATS, StoredTensor, Tensor, not_floa
 
 PLAIN: Axes = ("out", "in")
 ADVICE = "name its axes in a family's table [axes]"
+
+
+class _Judged(NamedTuple):
+    """What the rules make of a tensor.
+
+    Attributes
+    ----------
+    axes
+        Those of its matrices; None if it has none.
+    fused
+        How its rows hold several matrices; None for a single one.
+    groups
+        Into how many groups its outputs are divided; 0 if nothing states it.
+    reason
+        Why it has none.
+    code
+        That of the skip, where it may have some all the same.
+    """
+
+    axes: Axes | None = None
+    fused: Fused | None = None
+    groups: int = 0
+    reason: str = ""
+    code: str = ""
 
 
 @dataclass
@@ -47,6 +72,13 @@ class FoundParameters:
     def leave(self, tensor: Tensor, kind: Class, reason: str) -> None:
         """Record a tensor that is not a parameter."""
         self.classed.append(Classed(tensor, kind, reason))
+
+    def record(self, name: str, tensor: Tensor, judged: _Judged) -> None:
+        """Record a tensor without matrices, as it was judged."""
+        if judged.code:
+            self.skip(tensor, name, judged.code, judged.reason)
+        else:
+            self.leave(tensor, "no linear map", judged.reason)
 
     def skip(self, tensor: Tensor, name: str, reason: str, message: str) -> None:
         """Record a tensor that may be a parameter, which is not certain."""
@@ -105,23 +137,34 @@ def parameters_of(
     """
     found, waiting = FoundParameters(), dict(adapters or {})
     coordinates = coordinates or Coordinates(tensors, family, towers, waiting)
-    near = near or Neighbours(tensors)
+    near = near or Neighbours(tensors, family.tells_apart)
+    known: dict[str, _Judged] = {}
     for name, tensor in _once(tensors, found).items():
-        adapter = waiting.get(name.removesuffix(".weight"))
-        groups = groups_of(name.removesuffix(".weight"), towers)
-        axes = _axes(found, family, near, name=name, tensor=tensor, groups=groups)
-        if axes is not None or (adapter is not None and tensor.dtype not in FLOATS):
-            waiting.pop(name.removesuffix(".weight"), None)
-            held = _Held(tensor, axes, groups) if axes else None
-            # Of others, the parts are parameters.
-            own = tensor if held is not None and held.is_plain else None
-            _add(found, family, coordinates.parameter(name, own), held=held, adapter=adapter)
+        first = near.first_alike[name]
+        judged = known.get(first)
+        if judged is None:
+            judged = known[first] = _judged(first, tensor, family, near, towers)
+        module = name.removesuffix(".weight")
+        adapter = waiting.get(module)
+        if judged.axes is None:
+            found.record(name, tensor, judged)
+            if adapter is None or tensor.dtype in FLOATS:
+                continue
+        waiting.pop(module, None)
+        held = _Held(tensor, judged.axes, judged.groups) if judged.axes else None
+        # Of others, the parts are parameters.
+        own = tensor if held is not None and held.is_plain else None
+        whole = coordinates.parameter(name, own)
+        if own is not None and adapter is None and judged.fused is None:
+            found.parameters[name] = whole
+        else:
+            _add(found, family, whole, held=held, adapter=adapter)
     for module, adapter in waiting.items():
         whole = coordinates.parameter(f"{module}.weight")
         _add(found, family, whole, held=None, adapter=adapter)
     for name, (module, factor) in (factors or {}).items():
         parameter = coordinates.parameter(module)
-        found.parameters[name] = replace(parameter, name=name, tensor=factor, is_factor=True)
+        found.parameters[name] = parameter._replace(name=name, tensor=factor, is_factor=True)
     return found
 
 
@@ -137,48 +180,38 @@ def deltas_alone(
     return found.parameters
 
 
-def _axes(
-    found: FoundParameters,
-    family: Family,
-    near: Neighbours,
-    *,
-    name: str,
-    tensor: Tensor,
-    groups: int,
-) -> Axes | None:
-    """Axes of a tensor that holds matrices; None for any other, which ``found`` records."""
-    shape = tensor.shape
+def _judged(
+    name: str, tensor: Tensor, family: Family, near: Neighbours, towers: Towers | None
+) -> _Judged:
+    """What a tensor is: the axes of its matrices, or why it has none."""
+    module, shape = name.removesuffix(".weight"), tensor.shape
+    fused, groups = family.fused_in(module), groups_of(module, towers)
     if is_composed(tensor):  # however its parts are stored
-        return PLAIN
+        return _Judged(PLAIN, fused, groups)
     if groups and is_weight(name) and len(shape) > 1 and tensor.dtype in FLOATS:
         if shape[0] % groups:
             message = f"has {shape[0]} rows, and the config states {groups} groups"
-            found.skip(tensor, name, "config-mismatch", message)
-        elif len(shape) > 2 and shape[1] == 1 < groups:
-            found.leave(tensor, "no linear map", SINGLE)
-        else:
-            return ("out", *["in"] * (len(shape) - 1))
-    elif family.ignores(name.removesuffix(".weight")):
-        found.leave(tensor, "no linear map", f"left out by the table of {family.name}")
-    elif shape == (0,) and is_weight(name):
+            return _Judged(reason=message, code="config-mismatch")
+        if len(shape) > 2 and shape[1] == 1 < groups:
+            return _Judged(reason=SINGLE)
+        return _Judged(("out", *["in"] * (len(shape) - 1)), fused, groups)
+    if family.ignores(module):
+        return _Judged(reason=f"left out by the table of {family.name}")
+    if shape == (0,) and is_weight(name):
         message = "is empty, as ZeRO-3 leaves the weights that it keeps in pieces"
-        found.skip(tensor, name, "empty", message)
-    elif tensor.dtype not in FLOATS:
-        _leave_numbers(found, name, tensor)
-    elif why := why_no_map(name, tensor, near) or _why_separate(name, shape, family, near):
-        found.leave(tensor, "no linear map", why)
-    else:
-        axes = axes_of(name, shape, family, near)
-        if axes is None:
-            message = f"has {len(shape)} axes {list(shape)}, and nothing says what they are: "
-        elif "part" in axes and shape[axes.index("part")] != len(
-            _roles_of_parts(name, shape, family)
-        ):
-            message = f"has the shape {list(shape)}, which does not have one entry per known part: "
-        else:
-            return axes
-        found.skip(tensor, name, "not-understood", f"{message}{ADVICE}")
-    return None
+        return _Judged(reason=message, code="empty")
+    if tensor.dtype not in FLOATS:
+        return _of_numbers(name, tensor)
+    if why := why_no_map(name, tensor, near) or _why_separate(name, shape, family, near):
+        return _Judged(reason=why)
+    axes = axes_of(name, shape, family, near)
+    if axes is None:
+        message = f"has {len(shape)} axes {list(shape)}, and nothing says what they are: {ADVICE}"
+        return _Judged(reason=message, code="not-understood")
+    if "part" in axes and shape[axes.index("part")] != len(_roles_of_parts(name, shape, family)):
+        message = f"has the shape {list(shape)}, which does not have one entry per known part: "
+        return _Judged(reason=f"{message}{ADVICE}", code="not-understood")
+    return _Judged(axes, fused, groups)
 
 
 def _why_separate(name: str, shape: tuple[int, ...], family: Family, near: Neighbours) -> str:
@@ -187,18 +220,20 @@ def _why_separate(name: str, shape: tuple[int, ...], family: Family, near: Neigh
     return "" if is_stated else why_separate(name, shape, near)
 
 
-def _leave_numbers(found: FoundParameters, name: str, tensor: Tensor) -> None:
-    """Class of a tensor that is not of floating-point numbers: a mask, an index, or quantised."""
+def _of_numbers(name: str, tensor: Tensor) -> _Judged:
+    """What a tensor is that is not of floating-point numbers: a mask, an index, or quantised."""
     if sum(size != 1 for size in tensor.shape) < 2:
-        found.leave(tensor, "no linear map", "a counter or an index")
-    elif is_mask(name, tensor):
-        found.leave(tensor, "no linear map", "a mask or an index")
-    else:
-        found.skip(tensor, name, "quantised", not_floats(tensor.dtype))
+        return _Judged(reason="a counter or an index")
+    if is_mask(name, tensor):
+        return _Judged(reason="a mask or an index")
+    return _Judged(reason=not_floats(tensor.dtype), code="quantised")
 
 
-def _once(tensors: Mapping[str, Tensor], found: FoundParameters) -> dict[str, Tensor]:
+def _once(tensors: Mapping[str, Tensor], found: FoundParameters) -> Mapping[str, Tensor]:
     """The tensors without second names of the same storage, as of tied embeddings."""
+    starts = [(t.path, t.offset) for t in tensors.values() if isinstance(t, StoredTensor)]
+    if len({*starts}) == len(starts):
+        return tensors
     kept: dict[str, Tensor] = {}
     names: dict[tuple[object, ...], str] = {}
     for name, tensor in tensors.items():
@@ -223,12 +258,12 @@ def _add(
     """Add every matrix of a tensor, or an adapter without a tensor, to the parameters."""
     if held is not None and family.fused_in(whole.module) is None:
         heads = heads_of_axes(held.tensor.shape, held.axes)
-        whole = whole if heads is None else replace(whole, heads=heads)
+        whole = whole if heads is None else whole._replace(heads=heads)
     matrices = (whole,) if held is None else tuple(_iter_matrices(whole, held, family))
     if adapter is not None:
         if held is not None and _is_misfit(matrices, whole.name, adapter, held.tensor, found=found):
             return
-        matrices = tuple(replace(one, adapter=adapter) for one in matrices)
+        matrices = tuple(one._replace(adapter=adapter) for one in matrices)
     for one in matrices:
         is_part = held is not None and "part" in held.axes
         for piece in (one,) if is_part else parts_of_fused(one, family):
@@ -245,8 +280,7 @@ def _iter_matrices(whole: Parameter, held: _Held, family: Family) -> Iterator[Pa
         indices = dict(matrix.indices)
         part = indices.pop("part", None)
         labels = [*indices.values(), *(roles[part : part + 1] if part is not None else ())]
-        yield replace(
-            whole,
+        yield whole._replace(
             name=whole.name + "".join(f"[{label}]" for label in labels),
             layer=indices.get("layer", whole.layer),
             role=whole.role if part is None else roles[part],

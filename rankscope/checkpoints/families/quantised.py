@@ -139,6 +139,8 @@ def without_quantised(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) 
         By plain name.
     """
     method, quantised = _method(config), _Quantised()
+    if not method and all(map(_is_plain, tensors.items())):
+        return Rest({**tensors})
     for name, tensor in tensors.items():
         scheme_and_end = _by_companions(name, tensor, tensors, method)
         if scheme_and_end is not None:
@@ -169,6 +171,12 @@ def without_quantised(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) 
         for name, scheme in quantised.schemes.items()
     )
     return Rest(plain, tuple(classed), tuple(skips))
+
+
+def _is_plain(named: tuple[str, Tensor]) -> bool:
+    """Whether a tensor alone shows nothing of a scheme: plain numbers need one of these beside."""
+    name, tensor = named
+    return tensor.dtype in FLOATS and not name.endswith(FOUR_BITS.sign)
 
 
 def _method(config: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from rankscope.checkpoints.families.family_files import families
 from rankscope.checkpoints.families.names import tower_of
 
 SHORT = 3  # a model type of at most this many letters must be a word of the name
-INDEX = re.compile(r"(?<=\.)\d+(?=\.)")  # of a layer or an expert
+INDEX = re.compile(r"\.\d+(?=\.)")  # of a layer or an expert
 
 
 def family_of(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> Family:
@@ -31,7 +31,7 @@ def family_of(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) 
     The family; of several that fit, the most specific. ``generic``, which knows the common names,
     if none fits.
     """
-    shapes = {INDEX.sub("0", module): shape for module, shape in shapes.items()}  # one layer of all
+    shapes = of_one_layer(shapes)
     stated = config.get("model_type")
     agreeing = [f for f in families().values() if _agrees(f, config)]
     by_type = [f for f in agreeing if stated in f.model_types and _has_shapes(f, shapes)]
@@ -39,6 +39,14 @@ def family_of(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) 
         if _has_keys(family, shapes) and _has_shapes(family, shapes):
             return family
     return by_type[0] if by_type else families()[GENERIC]
+
+
+def of_one_layer(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The shapes of all layers and experts by the names that they have in the first."""
+    names = INDEX.sub(".0", "\n".join(shapes)).split("\n")
+    if len(names) != len(shapes):  # a name has two lines
+        names = [INDEX.sub(".0", name) for name in shapes]
+    return dict(zip(names, shapes.values(), strict=True))
 
 
 def _agrees(family: Family, config: Mapping[str, Any]) -> bool:
@@ -90,6 +98,11 @@ class TowerFamilies(Family):
         """The axes of the tensor of a module, if it has ``count``; None if no table says."""
         other = self._other(module)
         return super().axes_of(module, count) if other is None else other.axes_of(module, count)
+
+    def tells_apart(self, number: str) -> bool:
+        """Whether a part of one of the tables may fit a number in a path and not another one."""
+        others = any(table.tells_apart(number) for table in self.others.values())
+        return super().tells_apart(number) or others
 
     def _said(self, module: str) -> Said:
         """What the table of its tower says."""

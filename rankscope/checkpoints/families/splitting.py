@@ -133,8 +133,7 @@ def parts_of_fused(one: Parameter, family: Family) -> Iterator[Parameter]:
         yield one
         return
     for role, which in rows.items():
-        yield replace(
-            one,
+        yield one._replace(
             name=f"{one.name}[{role}]",
             role=fused.role or role,
             tensor=None if one.tensor is None else _rows(one.tensor, which),
@@ -150,7 +149,7 @@ def _unrolled(one: Parameter, fused: Fused | None) -> Parameter:
     if isinstance(one.tensor, Part) or columns % len(fused.parts):
         return one
     each = columns // len(fused.parts)
-    return replace(one, tensor=Part(one.tensor, Region.of((rows * len(fused.parts), each))))
+    return one._replace(tensor=Part(one.tensor, Region.of((rows * len(fused.parts), each))))
 
 
 def _rows(tensor: Tensor, which: Rows) -> Tensor:

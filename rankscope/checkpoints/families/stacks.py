@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from rankscope.checkpoints.account import Rest
 from rankscope.checkpoints.families.convolutions import is_convolution
+from rankscope.checkpoints.families.names import alike_in_digits
 from rankscope.checkpoints.families.neighbours import words
 from rankscope.checkpoints.tensors import FLOATS, Tensor
 
@@ -98,16 +99,22 @@ def unstacked(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Rest:
 
 def _layer_lists(tensors: Mapping[str, Tensor]) -> dict[str, None]:
     """Paths of modules that are called layers and have no number after them."""
-    paths: dict[str, None] = {}
-    for name in tensors:
-        parts = name.split(".")
-        for end, part in enumerate(parts[:-1]):
-            if LAYERS & {*words(part)[-1:]} and not any(map(str.isdigit, part)):
-                is_its_own = end + 2 == len(parts) and parts[-1] in LEAVES
-                if not parts[end + 1].isdigit() and not is_its_own:
-                    paths.setdefault(".".join(parts[: end + 1]))
-                break
-    return paths
+    return {
+        ".".join(name.split(".")[:end]): None
+        for common, names in alike_in_digits(tensors).items()
+        if (end := _end_of_list(common))
+        for name in names
+    }
+
+
+def _end_of_list(name: str) -> int:
+    """How many parts of a name are the path of such a module; 0 if it is in none."""
+    parts = name.split(".")
+    for end, part in enumerate(parts[:-1], 1):
+        if LAYERS & {*words(part)[-1:]} and not any(map(str.isdigit, part)):
+            is_its_own = end + 1 == len(parts) and parts[-1] in LEAVES
+            return 0 if parts[end].isdigit() or is_its_own else end
+    return 0
 
 
 def _count(path: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import reprlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ OWN = b'{"__metadata__":{"rankscope":'  # as `rankscope.results.vectors` begins 
 ENTRY = frozenset(("dtype", "shape", "data_offsets"))
 METADATA = "__metadata__"  # null in the headers of some writers
 SHARDING, SHARDS = "DCP_SHARDING_INFO", "shard-*-model-*-of-*.safetensors"
+
+Span = tuple[int, int, int, str]  # first byte, bytes, place in the header, name
 
 DTYPES = {
     "F64": "float64",
@@ -73,12 +75,15 @@ def open_tensors(path: str | Path) -> dict[str, Tensor]:
     """
     header, data_start, size = _read_header(path)
     tensors: dict[str, StoredTensor | Unread] = {}
+    spans: dict[str, Span] = {}
     path, digest = str(path), digest_of(path)
     for long_name, entry in header.items():
         if long_name != METADATA:
             name = short_name(long_name)
             tensors[name] = _stored(path, name, entry, data_start=data_start, digest=digest)
-    _check_cover(path, list(tensors.values()), data_start, size)
+            start, stop = entry["data_offsets"]
+            spans[name] = data_start + start, stop - start, len(spans), name
+    _check_cover(path, spans.values(), data_start, size)
     return {**tensors}
 
 
@@ -150,48 +155,49 @@ def _parsed(raw: bytes, path: str | Path) -> Any:
 def _stored(
     path: str, name: str, entry: Any, *, data_start: int, digest: FileDigest | None
 ) -> StoredTensor | Unread:
-    def fault(message: str, reason: str = "header-type") -> RankscopeError:
-        return RankscopeError(message, path=path, tensor=name, reason=reason)
-
     if not isinstance(entry, dict) or not entry.keys() >= ENTRY:
-        raise fault("its header entry does not have a dtype, a shape and data_offsets")
+        message = "its header entry does not have a dtype, a shape and data_offsets"
+        raise _fault(message, path, name)
     shape, offsets, dtype = entry["shape"], entry["data_offsets"], entry["dtype"]
     if isinstance(shape, list) and len(shape) > MAX_AXES:
-        raise fault(f"has {len(shape)} axes, more than the {MAX_AXES} that numpy reads")
+        message = f"has {len(shape)} axes, more than the {MAX_AXES} that numpy reads"
+        raise _fault(message, path, name)
     if not are_counts(shape) or not are_counts(offsets) or len(offsets) != 2:
         shown = printable(f"{reprlib.repr(shape)} and offsets {reprlib.repr(offsets)}", limit=120)
-        raise fault(f"its shape {shown} must be integers from 0 to {MAX_SIZE}")
+        raise _fault(f"its shape {shown} must be integers from 0 to {MAX_SIZE}", path, name)
     start, length = data_start + offsets[0], offsets[1] - offsets[0]
     if not isinstance(dtype, str):
-        raise fault("its dtype is not text")
+        raise _fault("its dtype is not text", path, name)
     if length < 0:
-        raise fault("its data ends before it starts")
+        raise _fault("its data ends before it starts", path, name)
     if dtype not in DTYPES:
         # Not checked against the shape: a format may have less than one byte per element.
         why = f"is stored as {printable(dtype, limit=40)}, a format that is not known here"
         return Unread(path, name, dtype, tuple(shape), why, start, length)
-    tensor = StoredTensor(path, name, DTYPES[dtype], tuple(shape), start, checksum=digest)
-    if length != tensor.nbytes:
+    tensor = StoredTensor(path, name, DTYPES[dtype], tuple(shape), start, None, digest)
+    size = tensor.nbytes
+    if length != size:
         shown = printable(f"{tensor.dtype} of shape {shape}", limit=120)
-        taken = tensor.nbytes if tensor.nbytes < MAX_SIZE else f"over {MAX_SIZE}"
+        taken = size if size < MAX_SIZE else f"over {MAX_SIZE}"
         message = f"{shown} takes {taken} bytes, but its offsets span {length}"
-        raise fault(message, "size-mismatch")
+        raise _fault(message, path, name, reason="size-mismatch")
     return tensor
 
 
-def _check_cover(
-    path: str | Path, tensors: list[StoredTensor | Unread], data_start: int, size: int
-) -> None:
+def _fault(message: str, path: str, name: str, reason: str = "header-type") -> RankscopeError:
+    return RankscopeError(message, path=path, tensor=name, reason=reason)
+
+
+def _check_cover(path: str | Path, spans: Iterable[Span], data_start: int, size: int) -> None:
     """Check that the data of the tensors fill the file: no hole, no overlap, nothing left over."""
     end = data_start
-    for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.nbytes)):
-        if tensor.offset != end and tensor.nbytes:
-            overlaps = tensor.offset < end
+    for start, length, _, name in sorted(spans):
+        if start != end and length:
+            overlaps = start < end
             kind = "overlaps that of" if overlaps else "leaves a hole after"
             message = f"its data {kind} the tensor before it: the header is damaged"
-            reason = "overlap" if overlaps else "hole"
-            raise RankscopeError(message, path=path, tensor=tensor.name, reason=reason)
-        end = max(end, tensor.offset + tensor.nbytes)
+            raise _fault(message, str(path), name, reason="overlap" if overlaps else "hole")
+        end = max(end, start + length)
     if end > size:
         message = f"is cut short: {end - size} of {end} bytes are missing; {AGAIN}"
         raise RankscopeError(message, path=path, reason="cut-short")

@@ -24,7 +24,7 @@ import numpy as np
 
 from rankscope.checkpoints.account import Classed
 from rankscope.checkpoints.checksums import sampling
-from rankscope.checkpoints.families.names import plain_name
+from rankscope.checkpoints.families.names import parts_in, plain_name
 from rankscope.checkpoints.files.key_words import AVERAGE, MOMENT, OPTIMIZER, STATE, words_of
 from rankscope.checkpoints.files.saved_tree import Branch, Leaf
 from rankscope.checkpoints.tensors import FLOATS, StoredTensor, Tensor
@@ -62,6 +62,8 @@ def without_training_state(
     listed
         Names of things beside them that are not tensors.
     """
+    if not any(map(_is_of_training, parts_in((*tensors, *listed)))):
+        return {**tensors}, []
     reasons = _States(tensors, listed).reasons
     kept = {name: tensor for name, tensor in tensors.items() if name not in reasons}
     return kept, [Classed(tensors[name], "optimizer", why) for name, why in reasons.items()]
@@ -120,6 +122,16 @@ class _States:
 
 
 @lru_cache(maxsize=4096)  # the names of a model share nearly all of their parts
+def _is_of_training(part: str) -> bool:
+    """Whether a name with this part may be that of anything that is not the model's."""
+    return _may_be_state(part) or _is_of_average(part) or part in TABLES
+
+
+def _is_of_average(part: str) -> bool:
+    return bool(words_of(part) & AVERAGE) or PREFIXED.match(part) is not None
+
+
+@lru_cache(maxsize=4096)  # as above
 def _may_be_state(part: str) -> bool:
     """Whether a name with this part may be that of a moment, of a target or of a state."""
     is_moment = MOMENT.fullmatch(part) is not None
