@@ -28,7 +28,7 @@ from rankscope.checkpoints.families.recognition import (
     with_towers,
 )
 from rankscope.checkpoints.families.reparametrised import without_reparametrised
-from rankscope.checkpoints.families.rounded_in_use import rounded_in_use
+from rankscope.checkpoints.families.rounded_in_use import rounded_in_use, without_rounding
 from rankscope.checkpoints.families.stacks import unstacked
 from rankscope.checkpoints.files.opened_file import Unread, out_of_reach
 from rankscope.checkpoints.options import Options
@@ -153,6 +153,7 @@ def _weights(
     # Before factors: low-rank tensors beside packed numbers belong to those, and are not adapters.
     stages.append(_reparametrised(stages[-1].tensors, config, options))
     stages.append(without_quantised(stages[-1].tensors, config))
+    stages.append(without_rounding(stages[-1].tensors))
     parted = factors_among(stages[-1].tensors, options, config)
     stages.append(_within_reach(parted.tensors))
     stages.append(unstacked(stages[-1].tensors, config))

@@ -18,7 +18,6 @@ from rankscope.checkpoints.account import Classed, Rest
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.families.neighbours import Neighbours
 from rankscope.checkpoints.families.no_maps import is_mask
-from rankscope.checkpoints.families.rounded_in_use import rounded_by
 from rankscope.checkpoints.limits import MAX_COMPARED, over_limit
 from rankscope.checkpoints.tensors import FLOATS, Tensor
 from rankscope.errors import printable
@@ -162,8 +161,6 @@ def without_quantised(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) 
             classed.append(Classed(tensor, "not understood", message))
         elif weight := quantised.weight_of(name):
             classed.append(Classed(tensor, "part of", f"the quantised {weight}"))
-        elif weight := rounded_by(name, tensors):
-            classed.append(Classed(tensor, "part of", f"what rounds {weight}"))
         else:
             plain[name] = tensor
     skips = (
