@@ -7,7 +7,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from importlib.metadata import version

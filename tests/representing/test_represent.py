@@ -32,6 +32,7 @@ from rankscope.representations.probe_features import SIMILARITY_COLUMNS
 from rankscope.representing.feature_files import kept_path, read_features, read_kept
 from rankscope.representing.feature_store import WHY
 from rankscope.representing.network_features import collect
+from rankscope.results.columns import INPUT_ENERGIES_FILE, OWN, SIMILARITIES_FILE
 from tests.evaluation.models import DOCUMENTS, write_hugging_face, write_tokenizer
 
 STEPS = [0, 5, 10]
@@ -193,6 +194,12 @@ def test_a_second_call_opens_no_model_and_writes_nothing(stage: Stage, opened: l
     assert_frame_equal(stage.represent(), first)
     assert opened == STEPS
     assert stage.files() == files
+
+
+def test_all_that_is_written_is_known_as_results(stage: Stage) -> None:
+    stage.represent(steps=[5, 10], energy="weight")
+    written = {path.name for path in stage.out.iterdir()}
+    assert {SIMILARITIES_FILE, INPUT_ENERGIES_FILE} <= written <= OWN
 
 
 def test_new_steps_and_kinds_of_places_join_those_that_are_there(

@@ -90,7 +90,7 @@ def test_numbers_that_json_lacks_are_words(path: Path) -> None:
 def test_a_damaged_record_is_an_error_that_names_it(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     assert not intact_record(path)
-    with pytest.raises(RankscopeError, match=r"analysis\.json: is damaged .*: call `rankscope"):
+    with pytest.raises(RankscopeError, match=r"analysis\.json: is damaged .*: run `rankscope"):
         read_record(path)
 
 
@@ -134,3 +134,13 @@ def test_a_record_of_another_shape_is_damaged(tmp_path: Path, record: object) ->
     (tmp_path / "analysis.json").write_text(json.dumps(record))
     with pytest.raises(RankscopeError, match="is damaged"):
         read_record(tmp_path / "analysis.json")
+
+
+def test_a_record_that_says_only_another_time_stays_untouched(path: Path) -> None:
+    content = {"key": "two", "skipped": [{"path": "a"}]}
+    write_with_record(path, {**content, "written": "then", "command": ["a"]}, FILES)
+    before = path.read_bytes()
+    write_with_record(path, {**content, "written": "now", "command": ["b"]}, FILES)
+    assert path.read_bytes() == before
+    write_with_record(path, {**content, "written": "now", "skipped": []}, FILES)
+    assert read_record(path)["written"] == "now" and not read_record(path)["skipped"]
