@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rankscope.checkpoints.assembly import contents_of
-from rankscope.checkpoints.contents import Contents
+from rankscope.checkpoints.contents import Contents, Heads
 from rankscope.checkpoints.families import neighbours
 from rankscope.checkpoints.families.family import Family
 from rankscope.checkpoints.families.family_files import families
@@ -101,6 +101,13 @@ def test_repeated_blocks_are_read_as_if_each_were_alone(
     for one in fields(Contents):
         if one.compare:
             assert getattr(found, one.name) == getattr(expected, one.name), one.name
+
+
+def test_repeated_blocks_have_the_heads_that_the_config_states_for_each() -> None:
+    sizes = {"hidden_size": 8, "num_key_value_heads": 2}
+    found = contents(layers(*[ATTENTION] * 3), **sizes, num_attention_heads_per_layer=[4, 2, 4])
+    expected = {0: Heads(4, 2, 2), 1: Heads(2, 2, 4), 2: Heads(4, 2, 2)}
+    assert {(one.layer, one.heads) for one in found.parameters.values()} == {*expected.items()}
 
 
 @pytest.mark.parametrize("seed", range(20))

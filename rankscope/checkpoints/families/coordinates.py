@@ -33,8 +33,9 @@ class Coordinates:
     towers
         Attention heads of the model's towers; None if unknown.
     first_alike
-        For a tensor, the one in a repeated block that has the same role and heads; each its own if
-        the names in this table are not those of all tensors and adapters.
+        For a tensor, the one in a repeated block that has the same role; each its own if the names
+        in this table are not those of all tensors and adapters. Heads may differ between blocks of
+        the same shapes, since the config may state them for single layers.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Coordinates:
             name.removesuffix(".weight"): first.removesuffix(".weight")
             for name, first in (first_alike or {}).items()
         }
-        self._known: dict[str, tuple[str, Heads | None]] = {}
+        self._roles: dict[str, str] = {}
         shapes = {name.removesuffix(".weight"): t.shape for name, t in tensors.items()}
         self._shapes = shapes
         adapters = tuple(adapters)
@@ -78,10 +79,9 @@ class Coordinates:
         module = name.removesuffix(".weight")
         block = self._layers.block(module)
         first = self._first_alike.get(module, module)
-        known = self._known.get(first)
-        if known is None:
-            known = self._known[first] = self._role_of(first), self._heads_of(first)
-        role, heads = known
+        role = self._roles.get(first)
+        if role is None:
+            role = self._roles[first] = self._role_of(first)
         return Parameter(
             name,
             module,
@@ -90,7 +90,7 @@ class Coordinates:
             expert_of(module),
             tensor,
             block=block,
-            heads=heads,
+            heads=self._heads_of(module),
         )
 
     def _role_of(self, module: str) -> str:
