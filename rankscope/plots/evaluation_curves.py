@@ -99,14 +99,15 @@ def score(
     if rows.empty:
         raise RankscopeError(f"the evaluation holds no {metric!r} of {group!r} of {task!r}")
     drawn, names = quantity(metric, SCORE_QUANTITIES), series_names(evaluation, hue)
-    is_few = metric not in OF_SENTENCES and bool((rows["n"] < FEW_DOCUMENTS).any())
+    is_few = metric not in OF_SENTENCES and "n" in rows and bool((rows["n"] < FEW_DOCUMENTS).any())
+    low, high = (name if name in rows else "" for name in ("ci_low", "ci_high"))
     with drawn_on(ax, names if runs is None else runs, legend=legend) as panel:
         if published:
             draw_published_scores(panel, evaluation, wanted)
         draw_intervals(
             panel,
             rows,
-            Interval("value", "ci_low", "ci_high"),
+            Interval("value", low, high),
             hue=hue,
             over=runs_over(rows, hue),
             interval=NOMINAL if is_few else "95 % interval",

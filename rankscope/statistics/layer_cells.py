@@ -9,11 +9,12 @@ import pandas as pd
 
 from rankscope.errors import RankscopeError
 from rankscope.statistics.replicates import none_in_common
-from rankscope.statistics.row_choice import require_metric
+from rankscope.statistics.row_choice import require_columns, require_metric
 
 
 def in_layers(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of matrices that belong to a layer."""
+    require_columns(rows, "run", "step", "layer")
     inside = rows[rows["layer"].notna()]
     if inside.empty:
         raise RankscopeError("none of these matrices belongs to a layer: there is no map to draw")
