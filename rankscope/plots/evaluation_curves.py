@@ -23,7 +23,7 @@ from rankscope.statistics.markup import literal
 from rankscope.statistics.performance_measures import PHENOMENON, main_measures, phenomena
 from rankscope.statistics.quantities import SCORE_QUANTITIES, quantity
 from rankscope.statistics.replicates import by_group, group_names, runs_over
-from rankscope.statistics.row_choice import series_names, step_label
+from rankscope.statistics.row_choice import require_columns, series_names, step_label
 
 CHANCE = 0.5
 FEW_DOCUMENTS = 50
@@ -95,6 +95,7 @@ def score(
     ['a', 'nominal 95 % interval (under 50 documents)']
     """
     wanted = {"task": task, "group": group, "metric": metric}
+    require_columns(evaluation, "run", "step", "value", *wanted)
     rows = evaluation[np.logical_and.reduce([evaluation[c] == wanted[c] for c in wanted])]
     if rows.empty:
         raise RankscopeError(f"the evaluation holds no {metric!r} of {group!r} of {task!r}")

@@ -11,7 +11,7 @@ LIMITED_BY |= dict.fromkeys(("ov", "qk"), "head size")
 LIMITED_BY |= dict.fromkeys(("ov_update", "qk_update"), "2 × head size")
 
 
-SIZES = {"rows", "cols", "max_rank"}
+SIZES = frozenset(("rows", "cols", "max_rank"))
 """Columns without which nothing is known of limits, nor of what chance gives."""
 
 

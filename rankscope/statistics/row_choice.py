@@ -69,6 +69,23 @@ def require_columns(table: pd.DataFrame, *names: str) -> None:
             )
 
 
+def of_run(rows: pd.DataFrame, run: str | None) -> pd.DataFrame:
+    """Rows of one run, if given.
+
+    Raises
+    ------
+    WrongSettingError
+        If there are none; the message says which runs there are.
+    """
+    if run is None:
+        return rows
+    own = rows[rows["run"] == run]
+    if own.empty:
+        there = ", ".join(map(str, distinct(rows, "run"))) or "nothing"
+        raise WrongSettingError(f"no rows with run {run!r}: the table holds {there}")
+    return own
+
+
 def require_metric(table: pd.DataFrame, column: str) -> None:
     """Check that a column can be drawn: a metric, or a column of numbers of one's own.
 

@@ -7,12 +7,15 @@ from itertools import product
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 
 from rankscope import plots
 from rankscope.errors import WrongSettingError
+from rankscope.statistics.correlation import COLUMNS
 from tests.plots.drawn import legend_texts
+from tests.plots.made_features import similarities
 
 PLACES = ["run", "step", "layer", "role"]
 
@@ -51,9 +54,8 @@ def test_a_missing_place_is_named(draw: Callable[[pd.DataFrame], Any], missing: 
 def test_depth_slopes_of_condition_numbers_without_a_status_are_of_all() -> None:
     table = by_hand().assign(condition_number=lambda rows: 10.0 ** rows["layer"])
     ax = plots.depth_slope(table, "condition_number", ax=plt.figure().add_subplot())
-    heights = [float(y) for line in ax.lines for y in line.get_ydata() if float(y) != 0]
-    assert heights == pytest.approx([1.0] * len(heights))
-    assert heights
+    heights = np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines])
+    assert {*heights.round(6)} == {0.0, 1.0}  # of no trend, and of the layers
 
 
 def test_heads_without_sizes_have_no_value_by_chance() -> None:
@@ -70,6 +72,20 @@ def test_scores_need_no_interval() -> None:
     assert not any("interval" in text for text in legend_texts(figure))
 
 
+@pytest.mark.parametrize("missing", ["step", "task", "group", "metric", "value"])
+def test_what_a_table_of_scores_lacks_is_named(missing: str) -> None:
+    scores = by_hand("value").assign(task="t", group="all", metric="loss")
+    with pytest.raises(WrongSettingError, match=f"no column '{missing}': it has "):
+        plots.performance(scores.drop(columns=missing))
+
+
+@pytest.mark.parametrize("missing", ["step", "name", "rows", "max_rank"])
+def test_what_a_table_of_merges_lacks_is_named(table: pd.DataFrame, missing: str) -> None:
+    merges = table[table["component"].isin(["merge", "merged_total"])].assign(name="")
+    with pytest.raises(WrongSettingError, match=f"no column '{missing}': it has "):
+        plots.merged_ranks(merges.drop(columns=missing))
+
+
 def test_features_need_no_interval_and_no_tokens() -> None:
     features = by_hand("rankme").drop_duplicates(["run", "step", "layer"]).assign(at="block")
     assert legend_texts(plots.features(features)) == ["a", "b"]
@@ -78,11 +94,23 @@ def test_features_need_no_interval_and_no_tokens() -> None:
 
 
 def test_spectra_need_a_noise_floor_and_decays_the_ends_of_intervals() -> None:
-    places = {"run": "a", "step": 0, "layer": 0, "role": "q", "component": "weight"}
-    spectra = pd.DataFrame({"index": range(3), "singular_value": [3.0, 2.0, 1.0]}).assign(**places)
+    spectra = by_hand()[:3].assign(step=0, index=range(3), singular_value=[3.0, 2.0, 1.0])
     with pytest.raises(WrongSettingError, match="no column 'noise_floor': it has "):
         plots.histogram(spectra)
     spectra["noise_floor"] = 0.0
     assert plots.histogram(spectra, ax=plt.figure().add_subplot()).get_xscale() == "log"
     with pytest.raises(WrongSettingError, match="no column 'lower': it has "):
         plots.spectrum(spectra)
+
+
+def test_a_run_that_is_not_there_is_named() -> None:
+    features = by_hand("rankme").drop_duplicates(["run", "step", "layer"]).assign(at="block")
+    with pytest.raises(WrongSettingError, match="no rows with run 'c': the table holds a, b"):
+        plots.feature_map(features, run="c")
+    with pytest.raises(WrongSettingError, match="no rows with run 'c': the table holds full, "):
+        plots.layer_similarity(similarities(), run="c")
+
+
+def test_what_a_table_of_correlations_lacks_is_named() -> None:
+    with pytest.raises(WrongSettingError, match="no column 'form': it has "):
+        plots.rank_and_performance(pd.DataFrame(columns=[*COLUMNS]).drop(columns="form"))
