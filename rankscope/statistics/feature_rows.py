@@ -135,6 +135,7 @@ def beside_weights(
     require_metric(rows, of_weights)
     require_number(representations, column)
     keys = ["run", "step", "layer"]
+    require_columns(rows, *keys, "role")
     weights = rows[rows["layer"].notna()].groupby([*keys, "role"])[of_weights].mean()
     ends = {"low": f"{column}_low", "high": f"{column}_high"}
     features = representations[~representations["at"].isin(("embedding", "final"))]

@@ -91,6 +91,8 @@ def test_features_need_no_interval_and_no_tokens() -> None:
     assert legend_texts(plots.features(features)) == ["a", "b"]
     figure = plots.features_against_weights(by_hand("per"), features, "rankme")
     assert legend_texts(figure)[:2] == ["a", "b"]
+    with pytest.raises(WrongSettingError, match="no column 'role': it has "):
+        plots.features_against_weights(by_hand("per").drop(columns="role"), features, "rankme")
 
 
 def test_spectra_need_a_noise_floor_and_decays_the_ends_of_intervals() -> None:
