@@ -14,6 +14,9 @@ import pytest
 from rankscope import plots
 from rankscope.errors import WrongSettingError
 from rankscope.statistics.correlation import COLUMNS
+from rankscope.statistics.layer_cells import layer_cells
+from rankscope.statistics.subspace_means import left_out
+from tests.plots.comparisons import subspaces_of_two_runs
 from tests.plots.drawn import legend_texts
 from tests.plots.made_features import similarities
 
@@ -116,3 +119,39 @@ def test_a_run_that_is_not_there_is_named() -> None:
 def test_what_a_table_of_correlations_lacks_is_named() -> None:
     with pytest.raises(WrongSettingError, match="no column 'form': it has "):
         plots.rank_and_performance(pd.DataFrame(columns=[*COLUMNS]).drop(columns="form"))
+
+
+@pytest.mark.parametrize("missing", ["run", "step"])
+@pytest.mark.parametrize("draw", [plots.losses, plots.learning_rates])
+def test_what_a_log_lacks_is_named(draw: Callable[[pd.DataFrame], Any], missing: str) -> None:
+    logged = by_hand("loss", "learning_rate").drop(columns=missing)
+    with pytest.raises(WrongSettingError, match=f"no column '{missing}': it has "):
+        draw(logged)
+
+
+@pytest.mark.parametrize("missing", ["run", "against", "k", "noise", "status"])
+def test_what_a_table_of_subspaces_lacks_is_named(missing: str) -> None:
+    with pytest.raises(WrongSettingError, match=f"no column '{missing}': it has "):
+        plots.merge_overlaps(subspaces_of_two_runs().drop(columns=missing))
+
+
+def test_reasons_are_those_of_rows_without_a_number_even_if_statuses_are_categories() -> None:
+    rows = pd.DataFrame({"value": [0.5, None, None], "status": ["ok", "zero", "ok"]})
+    rows["status"] = rows["status"].astype("category")
+    assert left_out(rows[:2]) == "left out: 1 of 2 (zero)"
+    assert left_out(rows[[True, False, True]]) == "left out: 1 of 2 (no number)"
+
+
+def test_a_map_of_runs_without_a_common_step_is_refused_without_words_of_groups() -> None:
+    table = by_hand("per")
+    table = table[(table["run"] == "a") | (table["step"] == 0)]
+    with pytest.raises(WrongSettingError, match="no step in common: a, b: choose one as `run`"):
+        plots.heatmap(table[(table["run"] == "b") | (table["step"] > 0)], "per")
+
+
+def test_a_cell_of_a_map_is_of_all_runs_or_has_no_number() -> None:
+    table = by_hand("per").query("role == 'q'")
+    is_unknown = (table["run"] == "b") & (table["step"] == 10) & (table["layer"] == 2)
+    cells = layer_cells(table.assign(per=table["per"].mask(is_unknown)), "per")
+    assert [*map(tuple, np.argwhere(cells.isna().to_numpy()))] == [(2, 1)]
+    assert cells.drop(index=2).loc[0, 20] == pytest.approx(2.2)
