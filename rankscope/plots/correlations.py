@@ -14,11 +14,11 @@ from rankscope.plots.label_texts import name_title
 from rankscope.plots.panel import GREY, drawn_on
 from rankscope.plots.style import SeriesStyle, figure_width, paper_look
 from rankscope.statistics.co_movement import Method
-from rankscope.statistics.correlation import means_over_runs
+from rankscope.statistics.correlation import COLUMNS, means_over_runs
 from rankscope.statistics.performance_measures import measures_to_draw
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.replicates import by_group, runs_over
-from rankscope.statistics.row_choice import distinct, in_order, series_names
+from rankscope.statistics.row_choice import distinct, in_order, require_columns, series_names
 
 SPREAD = 0.72
 """Share of a role's height that its dots take up."""
@@ -80,6 +80,7 @@ def correlation(
     >>> [label.get_text() for label in ax.get_yticklabels()][:4]
     ['q', 'k', 'v', 'o']
     """
+    require_columns(correlations, *COLUMNS)
     correlations, hue = by_group(correlations, group, hue)
     wanted = dict(zip(("task", "group", "metric"), measure, strict=True))
     wanted |= {"column": column, "method": method}
@@ -151,6 +152,7 @@ def rank_and_performance(
     >>> figure.axes[0].get_title()
     'novels: loss'
     """
+    require_columns(correlations, *COLUMNS)
     if not has_correlations(correlations):
         raise RankscopeError(
             "no correlation is defined: it takes a rank metric and a measure of performance that "

@@ -93,6 +93,8 @@ def spectrum(
             panel.line("noise floor", DOTTED, width=0.8)
         if (relative["singular_value"] <= relative["noise_floor"]).any():
             panel.line("below the noise floor (may be rounding alone)", alpha=PALE)
+        if not panel.ax.get_autoscaley_on():  # limits of another panel that shares the axis
+            bottom = min(bottom, panel.ax.get_ylim()[0])
         panel.ax.set(xlabel="index i", ylabel=r"$\sigma_i/\sigma_1$", ylim=(bottom, 1.6))
     return panel.ax
 
@@ -163,7 +165,6 @@ def update_spectra(
     ['step 10']
     """
     figure, panels = spectra_grid(results, spectrum, component, roles=roles, hue=hue, group=group)
-    panels[0].set_ylim(bottom=min(ax.get_ylim()[0] for ax in panels))
     return finish_grid(figure, panels, hole=None)
 
 

@@ -23,7 +23,7 @@ from rankscope.statistics.markup import literal
 from rankscope.statistics.performance_measures import PHENOMENON, main_measures, phenomena
 from rankscope.statistics.quantities import SCORE_QUANTITIES, quantity
 from rankscope.statistics.replicates import by_group, group_names, runs_over
-from rankscope.statistics.row_choice import series_names, step_label
+from rankscope.statistics.row_choice import require_columns, series_names, step_label
 
 CHANCE = 0.5
 FEW_DOCUMENTS = 50
@@ -95,18 +95,20 @@ def score(
     ['a', 'nominal 95 % interval (under 50 documents)']
     """
     wanted = {"task": task, "group": group, "metric": metric}
+    require_columns(evaluation, "run", "step", "value", *wanted)
     rows = evaluation[np.logical_and.reduce([evaluation[c] == wanted[c] for c in wanted])]
     if rows.empty:
         raise RankscopeError(f"the evaluation holds no {metric!r} of {group!r} of {task!r}")
     drawn, names = quantity(metric, SCORE_QUANTITIES), series_names(evaluation, hue)
-    is_few = metric not in OF_SENTENCES and bool((rows["n"] < FEW_DOCUMENTS).any())
+    is_few = metric not in OF_SENTENCES and "n" in rows and bool((rows["n"] < FEW_DOCUMENTS).any())
+    low, high = (name if name in rows else "" for name in ("ci_low", "ci_high"))
     with drawn_on(ax, names if runs is None else runs, legend=legend) as panel:
         if published:
             draw_published_scores(panel, evaluation, wanted)
         draw_intervals(
             panel,
             rows,
-            Interval("value", "ci_low", "ci_high"),
+            Interval("value", low, high),
             hue=hue,
             over=runs_over(rows, hue),
             interval=NOMINAL if is_few else "95 % interval",

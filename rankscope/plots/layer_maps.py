@@ -16,7 +16,7 @@ from rankscope.statistics.feature_rows import few, places_of, probe_text, requir
 from rankscope.statistics.layer_cells import cell_limits, layer_cells
 from rankscope.statistics.quantities import FEATURE_QUANTITIES, quantity
 from rankscope.statistics.replicates import by_group, runs_over
-from rankscope.statistics.row_choice import distinct, step_label
+from rankscope.statistics.row_choice import distinct, of_run, step_label
 
 MOST_TICKS = 8
 LAYER_HEIGHT, LEAST_HEIGHT, MOST_HEIGHT = 0.16, 1.4, 2.6
@@ -68,7 +68,7 @@ def feature_map(
     ['emb.', '0', 'norm']
     """
     rows = rows_at(representations, at=at, text=text, features=features)
-    rows = rows if run is None else rows[rows["run"] == run]
+    rows = of_run(rows, run)
     require_number(rows, column)
     drawn = quantity(column, FEATURE_QUANTITIES)
     cells = layer_cells(rows, column, log=drawn.log)

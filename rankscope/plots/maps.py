@@ -15,7 +15,14 @@ from rankscope.plots.time_axis import ON_TOP, map_time_axis
 from rankscope.statistics.layer_cells import cell_limits, in_layers, layer_cells
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.replicates import by_group, runs_over
-from rankscope.statistics.row_choice import chosen_rows, distinct, in_order, role_name, step_label
+from rankscope.statistics.row_choice import (
+    chosen_rows,
+    distinct,
+    in_order,
+    require_columns,
+    role_name,
+    step_label,
+)
 from rankscope.statistics.step_summary import line_text
 
 LAYER_HEIGHT, LEAST_HEIGHT, MOST_HEIGHT = 0.02, 0.55, 0.9  # inches of a map
@@ -125,6 +132,7 @@ def heatmaps(
     """
     table, hue = by_group(table, group, hue)
     rows = in_layers(chosen_rows(table, component=component))
+    require_columns(rows, "role", hue)
     drawn, shown = quantity(column), dict([*rows.groupby(["role", hue])])
     cells = {place: layer_cells(own, column, log=drawn.log) for place, own in shown.items()}
     scale = colour_scale(cell_limits(cells.values(), column), log=drawn.log)

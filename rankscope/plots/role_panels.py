@@ -16,7 +16,7 @@ from rankscope.plots.panel import Panel
 from rankscope.plots.published_lines import draw_published_spectra, fit_published
 from rankscope.plots.style import paper_look, series_styles
 from rankscope.statistics.published_rows import published_spectra
-from rankscope.statistics.rank_limits import Limit, rank_limits, sides
+from rankscope.statistics.rank_limits import SIZES, Limit, rank_limits, sides
 from rankscope.statistics.replicates import by_group
 from rankscope.statistics.row_choice import chosen_rows, series_names, titles_with_rank
 
@@ -227,8 +227,11 @@ def limit_share(ax: Axes) -> None:
 def draw_gaussian_baseline(panel: Panel, rows: pd.DataFrame, column: str = "per_gaussian") -> None:
     """Draw what a Gaussian matrix of every shape among the rows has, as a dotted line.
 
-    Not for matrices whose construction keeps them far from it, such as adapters.
+    Not for matrices whose construction keeps them far from it, such as adapters, and none for rows
+    that lack their sizes.
     """
+    if not {column, *SIZES} <= {*rows.columns}:
+        return
     whole = rows[rows["max_rank"] == sides(rows)]
     panel.baseline(sorted(whole[column].dropna().round(6).unique()), "Gaussian matrix")
 

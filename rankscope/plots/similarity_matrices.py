@@ -30,7 +30,7 @@ from rankscope.statistics.compared_features import (
 from rankscope.statistics.feature_rows import few, place_titles, places_of, probe_text, rows_at
 from rankscope.statistics.quantities import SIMILARITY_QUANTITIES
 from rankscope.statistics.replicates import AGAINST, by_group, runs_over
-from rankscope.statistics.row_choice import distinct, step_label
+from rankscope.statistics.row_choice import distinct, of_run, step_label
 
 SAME = 1.0  # how alike a place is to itself
 MOST_RUNS = 12
@@ -85,7 +85,7 @@ def layer_similarity(
     (3, 3)
     """
     rows = rows_at(similarities, at=at, text=text, features=features, comparison="layers")
-    rows = rows if run is None else rows[rows["run"] == run]
+    rows = of_run(rows, run)
     rows = at_common_step(rows, step)
     limits = _limits(rows, column) if limits is None else limits
     ax = plt.gca() if ax is None else ax

@@ -14,8 +14,9 @@ from rankscope.plots.panel import GREY, Panel, drawn_on, start_at_zero
 from rankscope.plots.style import DASHED, DOTTED, SeriesStyle, paper_look
 from rankscope.plots.time_axis import label_steps
 from rankscope.statistics.cycle_ranks import merged_stairs, most_rank
+from rankscope.statistics.rank_limits import SIZES
 from rankscope.statistics.replicates import Over, by_group
-from rankscope.statistics.row_choice import chosen_rows, role_titles, series_names
+from rankscope.statistics.row_choice import chosen_rows, require_columns, role_titles, series_names
 from rankscope.statistics.step_summary import band_text, summarised_over, summary
 
 THIN, WIDE = 0.7, 3.5
@@ -61,6 +62,7 @@ def merged_rank(
     'rank of the sum of merges, mean over layers'
     """
     table, hue = by_group(table, group, hue)
+    require_columns(table, "run", "step", "layer", "role", "name", *SIZES)
     rows = chosen_rows(table, component="merged_total", role=role)
     ends = table.groupby(hue)["step"].max()
     ranks, effective = (summary(rows, c, hue=hue) for c in ("numerical_rank", "effective_rank"))

@@ -47,8 +47,10 @@ class StepLocator(MaxNLocator):
         self.least, self.first, self.last = least, first, last
 
     def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
-        """Places of the ticks between two steps."""
-        return [self.least] if self.least == self.last else super().tick_values(vmin, vmax)
+        """Places of the ticks between two steps; none at negative ones, where cells may reach."""
+        if self.least == self.last:
+            return [self.least]
+        return [tick for tick in super().tick_values(vmin, vmax) if tick >= min(self.least, 0)]
 
 
 def label_steps(ax: Axes, table: pd.DataFrame, rows: pd.DataFrame) -> None:

@@ -100,7 +100,8 @@ def loss(
             panel.line("training, as logged")
         if over:
             panel.note(f"mean over {over.runs}")
-            panel.band(f"min to max over {over.runs}")
+            if (logged.groupby(hue)["run"].nunique() > 1).any():
+                panel.band(f"min to max over {over.runs}")
             panel.left_out(over)
         if is_logged(training, "validation_loss"):
             panel.mark("validation", hollow=False)

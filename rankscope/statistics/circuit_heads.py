@@ -9,7 +9,8 @@ import pandas as pd
 
 from rankscope import metrics, shape_metrics
 from rankscope.errors import RankscopeError, WrongSettingError
-from rankscope.statistics.row_choice import step_label
+from rankscope.statistics.rank_limits import SIZES
+from rankscope.statistics.row_choice import require_columns, step_label
 
 DIGITS = 3
 # What chance gives each metric of the r singular values of a product, given min(m, n).
@@ -35,6 +36,7 @@ def at_step(rows: pd.DataFrame, step: int | None, table: pd.DataFrame) -> pd.Dat
 
 def of_heads(rows: pd.DataFrame, component: str) -> pd.DataFrame:
     """Rows that belong to a layer and a head."""
+    require_columns(rows, "run", "step", "layer", "head")
     inside = rows[rows["layer"].notna() & rows["head"].notna()]
     if inside.empty:
         raise RankscopeError(f"{component!r} is not measured by layer and head: no map to draw")
@@ -44,9 +46,9 @@ def of_heads(rows: pd.DataFrame, component: str) -> pd.DataFrame:
 def values_by_chance(rows: pd.DataFrame, column: str) -> list[float]:
     """The values for products of two Gaussian factors of the sizes that occur; none for changes."""
     metric = _OF_PRODUCT.get(column)
-    products = rows[~rows["component"].str.endswith("_update")].dropna(subset=["max_rank"])
-    if metric is None or products.empty:
+    if metric is None or not {*rows.columns} >= SIZES:
         return []
+    products = rows[~rows["component"].str.endswith("_update")].dropna(subset=["max_rank"])
     sizes = products[["rows", "cols", "max_rank"]].astype(int).drop_duplicates()
     means = {
         round(

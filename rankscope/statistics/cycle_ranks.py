@@ -7,7 +7,7 @@ from collections.abc import Collection
 import pandas as pd
 
 from rankscope.statistics.logged_series import is_logged
-from rankscope.statistics.row_choice import distinct
+from rankscope.statistics.row_choice import distinct, require_columns
 from rankscope.statistics.step_summary import summary
 
 SHARES = ["step", "captured_energy", "overlap"]
@@ -23,6 +23,7 @@ def cycle_rows(table: pd.DataFrame, role: str | None = None) -> pd.DataFrame:
     """Rows that give the rank of a cycle's adapters: merges, and adapters of the other steps."""
     if not {"adapter", "merge"} & {*distinct(table, "component")}:
         return table.iloc[:0]
+    require_columns(table, "run", "step", "max_rank")
     is_merge = table["component"] == "merge"
     merges = pd.MultiIndex.from_frame(table.loc[is_merge, ["run", "step"]])
     # An adapter saved at the step of a merge may already be the next one.

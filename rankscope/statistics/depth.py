@@ -12,7 +12,7 @@ from rankscope.statistics.intervals import CONFIDENCE
 from rankscope.statistics.layer_cells import in_layers
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.replicates import RUN_GROUP, are_replicates, grouped, in_common
-from rankscope.statistics.row_choice import chosen_rows, require_metric
+from rankscope.statistics.row_choice import chosen_rows, require_columns, require_metric
 
 LEAST_LAYERS = 3  # two layers have a slope but nothing to judge it by
 SERIES = ("run", "role", "window")
@@ -128,7 +128,7 @@ def layer_means(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     bound is known not at all.
     """
     values = rows[column].astype(float)
-    if column == "condition_number":
+    if column == "condition_number" and "condition_number_status" in rows:
         values = values.where(rows["condition_number_status"] == "ok")
     if quantity(column).log:
         values = values.where(values > 0).map(np.log10)
@@ -158,6 +158,7 @@ def in_every_layer(rows: pd.DataFrame) -> pd.DataFrame:
 
     A mean over roles would otherwise be one of different matrices in different layers.
     """
+    require_columns(rows, "role")
     rows = in_layers(rows)
     layers = rows.groupby(["run", "role"])["layer"].transform("nunique")
     there = rows[layers == rows.groupby("run")["layer"].transform("nunique")]

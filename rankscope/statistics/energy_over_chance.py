@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from rankscope.statistics.row_choice import require_columns
+
 OVER_CHANCE = "energy_over_chance"
 
 
@@ -26,6 +28,7 @@ def with_chance(
     directions, NaN where there is no number, as of a matrix that is zero. ``window`` is what a
     change is over, as in the metrics table.
     """
+    require_columns(energies, "component", "text", "features", "weight_share", "span")
     rows = energies
     for column, wanted in (("text", text), ("features", features)):
         there = sorted({*rows[column].dropna()})

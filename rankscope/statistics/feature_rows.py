@@ -12,7 +12,7 @@ from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.metrics import noise_matters
 from rankscope.statistics.markup import literal
 from rankscope.statistics.quantities import FEATURE_QUANTITIES
-from rankscope.statistics.row_choice import chosen_rows, require_metric, span_text
+from rankscope.statistics.row_choice import chosen_rows, require_columns, require_metric, span_text
 
 MOST_PLACES = 8
 """Panels of a figure; of more places, evenly spread ones are drawn."""
@@ -57,6 +57,7 @@ def rows_at(
     WrongSettingError
         If there are no such rows; the message says what exists.
     """
+    require_columns(table, "run", "step", "layer", "at")
     kinds = table["at"].where(~table["at"].isin(STREAM), "block")
     wanted = {"comparison": comparison, "at": at, "text": text, "features": features}
     is_chosen = pd.Series(True, index=table.index)
@@ -134,11 +135,12 @@ def beside_weights(
     require_metric(rows, of_weights)
     require_number(representations, column)
     keys = ["run", "step", "layer"]
+    require_columns(rows, *keys, "role")
     weights = rows[rows["layer"].notna()].groupby([*keys, "role"])[of_weights].mean()
     ends = {"low": f"{column}_low", "high": f"{column}_high"}
     features = representations[~representations["at"].isin(("embedding", "final"))]
     features = features[keys].assign(
-        features=features[column], **{end: features[name] for end, name in ends.items()}
+        features=features[column], **{end: features.get(name, np.nan) for end, name in ends.items()}
     )
     both = weights.rename("weights").reset_index().merge(features, on=keys)
     both = both.dropna(subset=["weights", "features"]).reset_index(drop=True)
@@ -206,7 +208,9 @@ def place_titles(places: Sequence[tuple[int, str]]) -> dict[int, str]:
 
 
 def probe_text(rows: pd.DataFrame) -> str:
-    """Which text, and how many tokens of it."""
+    """Which text, and how many tokens of it, as far as a table of one's own says so."""
+    if not {"text", "features", "tokens"} <= {*rows.columns}:
+        return ""
     counts = {*rows["tokens"].dropna()}
     tokens = span_text(counts) if counts else "no"
     last = "last tokens of windows" if (rows["features"] == "last").all() else "tokens"

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from rankscope.errors import RankscopeError
-from rankscope.statistics.replicates import none_in_common
-from rankscope.statistics.row_choice import require_metric
+from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.statistics.row_choice import distinct, require_columns, require_metric
 
 
 def in_layers(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of matrices that belong to a layer."""
+    require_columns(rows, "run", "step", "layer")
     inside = rows[rows["layer"].notna()]
     if inside.empty:
         raise RankscopeError("none of these matrices belongs to a layer: there is no map to draw")
@@ -25,7 +25,8 @@ def layer_cells(
 ) -> pd.DataFrame:
     """Mean (or median) of the finite values of each layer (index) and step (columns).
 
-    Of several runs it is that of the runs, at the steps that all have. With ``head`` as ``across``,
+    Of several runs it is that of the runs, at the steps that all have; NaN where one of them has no
+    finite value. With ``head`` as ``across``,
     columns are the heads. Every layer, and every head, up to the last has a place.
     """
     require_metric(rows, column)
@@ -36,7 +37,11 @@ def layer_cells(
     in_cell = values.groupby(["layer", across])
     values = (in_cell.median() if log else in_cell.mean())[in_cell.size() == runs]
     if values.empty:
-        raise none_in_common(rows.assign(run_group="one map"), "run_group")
+        there = ", ".join(map(str, distinct(rows, "run")))
+        raise WrongSettingError(
+            f"the runs of one map have no {across} in common: {there}: choose one as `run`"
+        )
+    values = values.where(in_cell.count() == runs)
     cells = values.unstack(across).sort_index(axis="columns")
     cells = cells.reindex(index=_all_up_to_last(cells.index))
     return cells.reindex(columns=_all_up_to_last(cells.columns)) if across == "head" else cells

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from rankscope.errors import WrongSettingError
-from rankscope.statistics.row_choice import span_text
+from rankscope.statistics.row_choice import require_columns, span_text
 
 HALF = "half of the layers"  # a column beside those of the table: no identifier
 HALVES = ("first", "second")
@@ -22,6 +22,7 @@ def in_halves(rows: pd.DataFrame) -> pd.DataFrame:
     WrongSettingError
         If no run has two layers.
     """
+    require_columns(rows, "run", "layer")
     rows = rows[rows["layer"].notna()]
     place = rows.groupby("run")["layer"].rank("dense")
     count = place.groupby(rows["run"]).transform("max")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from rankscope.statistics.row_choice import span_text
+from rankscope.statistics.row_choice import require_columns, span_text
 
 MEAN_OVER = 25
 """The running mean is over the longest run divided by this."""
@@ -25,6 +25,7 @@ def running_window(logged: pd.DataFrame) -> int:
 
     Never less than from one logged value to the next, which is then the number.
     """
+    require_columns(logged, "run", "step")
     longest = int(logged["step"].max() - logged["step"].min())
     round_numbers = [digit * int(10**k) for k in range(9) for digit in (1, 2, 5)]
     window = max(n for n in round_numbers if n <= max(1, longest // MEAN_OVER))
@@ -60,5 +61,6 @@ def spacing_text(logged: pd.DataFrame) -> str:
 
 def _spacings(logged: pd.DataFrame) -> list[int]:
     """The usual spacing of every run that logged several values."""
+    require_columns(logged, "run", "step")
     spacings = [usual_spacing(rows["step"]) for _, rows in logged.groupby("run")]
     return [int(spacing) for spacing in spacings if spacing > 0]

@@ -30,7 +30,7 @@ SYMBOLS = {
 }
 SYMBOLS |= {"rceil": "⌉", "uparrow": "↑", "times": "×", "log": "log", " ": " "}
 MARKUP = re.compile(r"\\\$|\$[^$]*\$")
-COMMAND = re.compile(r"\\(?:([A-Za-z]+) ?|([| ]))")
+COMMAND = re.compile(r"\\(?:([A-Za-z]+)(?: (?!=))?|([| ]))")
 
 
 def latex(markup: str) -> str:

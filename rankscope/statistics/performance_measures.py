@@ -8,6 +8,7 @@ import pandas as pd
 from rankscope.statistics.associations import FEWEST_PAIRS
 from rankscope.statistics.correlation import KEY
 from rankscope.statistics.quantities import quantity
+from rankscope.statistics.row_choice import require_columns
 
 PHENOMENON = "phenomenon:"
 MAIN = ("perplexity", "loss", "accuracy")
@@ -15,6 +16,7 @@ MAIN = ("perplexity", "loss", "accuracy")
 
 def main_measures(evaluation: pd.DataFrame) -> list[tuple[str, str, str]]:
     """Task, group and metric of the main measure of each task, texts first."""
+    require_columns(evaluation, *KEY)
     whole = evaluation[evaluation["group"] == "all"]
     measures = [
         (str(task), "all", next(name for name in MAIN if name in there))
@@ -26,6 +28,7 @@ def main_measures(evaluation: pd.DataFrame) -> list[tuple[str, str, str]]:
 
 def phenomena(evaluation: pd.DataFrame) -> list[str]:
     """Groups of BLiMP that are phenomena, by name."""
+    require_columns(evaluation, *KEY)
     is_one = evaluation["group"].str.startswith(PHENOMENON) & (evaluation["task"] == "blimp")
     return sorted(set(evaluation.loc[is_one & (evaluation["metric"] == "accuracy"), "group"]))
 

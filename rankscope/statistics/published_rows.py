@@ -6,7 +6,7 @@ import pandas as pd
 
 from rankscope.errors import WrongSettingError
 from rankscope.published import weiss2025
-from rankscope.statistics.row_choice import step_label
+from rankscope.statistics.row_choice import require_columns, step_label
 
 SHAPES = {
     ("tiny", "down"): (96, 384),
@@ -47,6 +47,7 @@ def published_spectra(table: pd.DataFrame, column: str, component: str) -> pd.Da
         & (rows["metric"] == METRICS.get(column, ""))
         & rows["doubt"].isin(["", "holds rounding noise"])
     ]
+    require_columns(table, "component", "role", "rows", "cols")
     there = table[table["component"] == component]
     shapes = set(zip(there["role"], there["rows"], there["cols"], strict=True))
     places = [

@@ -11,6 +11,10 @@ LIMITED_BY |= dict.fromkeys(("ov", "qk"), "head size")
 LIMITED_BY |= dict.fromkeys(("ov_update", "qk_update"), "2 × head size")
 
 
+SIZES = frozenset(("rows", "cols", "max_rank"))
+"""Columns without which nothing is known of limits, nor of what chance gives."""
+
+
 class Limit(NamedTuple):
     """The most that the construction of some matrices allows."""
 
@@ -23,8 +27,11 @@ def rank_limits(table: pd.DataFrame, component: str, role: str) -> list[Limit]:
 
     That of a whole cycle is the rank of the run's adapters, since the update itself also holds the
     rounding of a merge. That of a change between two states of live adapters is its own rank: there
-    the adapters are subtracted, not the weights. A change across restarts has no known limit.
+    the adapters are subtracted, not the weights. A change across restarts has no known limit. A
+    table of one's own that lacks the sizes gives none.
     """
+    if not {*table.columns} >= SIZES:
+        return []
     of_role = table[table["role"] == role]
     own = of_role[of_role["component"] == component]
     if component != "update":

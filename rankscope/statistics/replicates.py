@@ -220,14 +220,9 @@ def in_common(rows: pd.DataFrame, hue: str) -> pd.DataFrame:
         return rows
     common = rows[at_common_steps(rows, hue)]
     if common.empty and len(rows):
-        raise none_in_common(rows, hue)
+        name = str(rows[hue].iloc[0])
+        runs = [str(run) for run in rows.loc[rows[hue] == name, "run"].unique()]
+        raise WrongSettingError(
+            f"the runs of {name!r} in `group` have no step in common: {_listing(runs)}"
+        )
     return common
-
-
-def none_in_common(rows: pd.DataFrame, hue: str) -> WrongSettingError:
-    """What to raise where runs that are replicates have no step in common."""
-    name = str(rows[hue].iloc[0])
-    runs = [str(run) for run in rows.loc[rows[hue] == name, "run"].unique()]
-    return WrongSettingError(
-        f"the runs of {name!r} in `group` have no step in common: {_listing(runs)}"
-    )

@@ -50,11 +50,40 @@ def distinct(table: pd.DataFrame, column: str) -> list[object]:
     WrongSettingError
         If there is no such column.
     """
-    if column not in table.columns:
-        raise WrongSettingError(
-            f"the table has no column {column!r}: it has {', '.join(map(str, table))}"
-        )
+    require_columns(table, column)
     return list(table[column].dropna().unique())
+
+
+def require_columns(table: pd.DataFrame, *names: str) -> None:
+    """Check that a table, which may be of one's own, has these columns.
+
+    Raises
+    ------
+    WrongSettingError
+        If it lacks one; the message says what it has.
+    """
+    for name in names:
+        if name not in table.columns:
+            raise WrongSettingError(
+                f"the table has no column {name!r}: it has {', '.join(map(str, table))}"
+            )
+
+
+def of_run(rows: pd.DataFrame, run: str | None) -> pd.DataFrame:
+    """Rows of one run, if given.
+
+    Raises
+    ------
+    WrongSettingError
+        If there are none; the message says which runs there are.
+    """
+    if run is None:
+        return rows
+    own = rows[rows["run"] == run]
+    if own.empty:
+        there = ", ".join(map(str, distinct(rows, "run"))) or "nothing"
+        raise WrongSettingError(f"no rows with run {run!r}: the table holds {there}")
+    return own
 
 
 def require_metric(table: pd.DataFrame, column: str) -> None:
@@ -118,6 +147,7 @@ def most_layers(table: pd.DataFrame, component: str) -> int:
 
 def role_titles(rows: pd.DataFrame) -> dict[str, str]:
     """Title of the panel of every role of one component, in order; see `role_title`."""
+    require_columns(rows, "role")
     return {role: role_title(role, rows[rows["role"] == role]) for role in in_order(rows["role"])}
 
 
@@ -128,8 +158,10 @@ def span_text(numbers: Iterable[float]) -> str:
 
 
 def shapes(rows: pd.DataFrame) -> list[tuple[int, int]]:
-    """Distinct shapes (rows, columns) of the matrices."""
-    there = rows[["rows", "cols"]].drop_duplicates().astype(int)
+    """Distinct shapes (rows, columns) of the matrices; none in a table that lacks them."""
+    if not {"rows", "cols"} <= {*rows.columns}:
+        return []
+    there = rows[["rows", "cols"]].dropna().drop_duplicates().astype(int)
     return sorted(there.itertuples(index=False, name=None))
 
 
@@ -140,9 +172,9 @@ def role_name(role: str, component: str) -> str:
 
 
 def role_title(role: str, rows: pd.DataFrame) -> str:
-    """Title of a panel: its matrices, of one role and component, with their shape if it is one."""
+    """Title of a panel: matrices of one role and component, with their shape if known."""
     name, distinct_shapes = role_name(role, str(rows["component"].iloc[0])), shapes(rows)
-    if len(distinct_shapes) > 1:
+    if len(distinct_shapes) != 1:
         return name
     height, width = distinct_shapes[0]
     return f"{name}  {height}×{width}"
@@ -157,6 +189,8 @@ def titles_with_rank(rows: pd.DataFrame, column: str) -> dict[str, str]:
 
 
 def _rank_text(rows: pd.DataFrame) -> str:
-    """The ranks at which condition numbers are taken, for a title."""
+    """The ranks at which condition numbers are taken, for a title, if the table has them."""
+    if not {"condition_number_r", "numerical_rank"} <= {*rows.columns}:
+        return ""
     ranks = rows.loc[rows["condition_number_r"].notna(), "numerical_rank"].dropna()
     return f", r = {span_text(ranks)}" if len(ranks) else ""

@@ -7,9 +7,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError
-from rankscope.statistics.row_choice import in_order
+from rankscope.statistics.row_choice import in_order, require_columns
 
 MATRIX = ["run", "step", "layer", "role", "component", "head", "expert", "name"]
+BOUNDS = ("singular_value", "lower", "upper", "noise_floor")
 NEAR = 100  # how far below all that counts a noise floor may be and still be in the picture
 
 PER_DECADE = 10
@@ -60,6 +61,7 @@ def positive_values(spectra: pd.DataFrame) -> pd.DataFrame:
     """A copy of the singular values that a log axis can show."""
     if spectra.empty:
         raise RankscopeError("no spectra are stored of these matrices")
+    require_columns(spectra, "singular_value", "noise_floor")
     positive = spectra[spectra["singular_value"] > 0].copy()
     if positive.empty:
         raise RankscopeError("no singular value is positive: there is no spectrum to draw")
@@ -69,9 +71,10 @@ def positive_values(spectra: pd.DataFrame) -> pd.DataFrame:
 def over_largest(spectra: pd.DataFrame) -> pd.DataFrame:
     """Singular values over the largest of their ``matrix``, a number, by index from 1."""
     positive = positive_values(spectra)
+    require_columns(positive, *BOUNDS, "index")
     matrix = [column for column in MATRIX if column in positive.columns]
     largest = positive.groupby(matrix, dropna=False)["singular_value"].transform("max")
-    for column in ("singular_value", "lower", "upper", "noise_floor"):
+    for column in BOUNDS:
         positive[column] = positive[column] / largest
     positive["matrix"] = positive.groupby(matrix, dropna=False).ngroup()
     return positive.assign(index=positive["index"] + 1)

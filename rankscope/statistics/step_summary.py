@@ -13,7 +13,7 @@ from rankscope.statistics.many_at_once import MOST, WHOLE, centres
 from rankscope.statistics.quantities import Quantity, quantity
 from rankscope.statistics.replicates import Over, are_replicates, in_common, runs_over
 from rankscope.statistics.restart_schedules import restarts_of
-from rankscope.statistics.row_choice import require_metric
+from rankscope.statistics.row_choice import require_columns, require_metric
 
 NOISY_SHARE = 1e-3  # of Σσ; spread over some hundred values, 1 % of an effective rank
 
@@ -63,6 +63,7 @@ def summary(
         If there is no such metric, or the runs of every series have no step in common.
     """
     require_metric(rows, column)
+    require_columns(rows, hue, "run", "step")
     drawn = quantity(column)
     window = rows["window"].fillna("") if "window" in rows else ""
     is_noisy = noise_matters(rows) if drawn.tail else False
@@ -80,7 +81,7 @@ def _over_matrices(
 ) -> pd.DataFrame:
     """Points that are summarised over all rows with the same keys."""
     censored = None
-    if column == "condition_number":
+    if column == "condition_number" and "condition_number_status" in rows:
         censored = (rows["condition_number_status"] == "lower-bound").to_numpy(bool)
     values = rows[keys].assign(
         value=rows[column], noisy=rows[IS_NOISY], bound=False if censored is None else censored
@@ -205,10 +206,13 @@ def noise_matters(rows: pd.DataFrame) -> pd.Series[bool]:
 
     PER counts noise as dimensions, ``per_resolved`` leaves out all that may be noise: the truth is
     between the two, and unknown where they differ. The same holds where no value is above the
-    floor. For older results, which have no ``per_resolved``, ``noise_share`` decides.
+    floor. For older results, which have no ``per_resolved``, ``noise_share`` decides. Of a table of
+    one's own that has neither, nothing is known and nothing marked.
     """
-    if "per_resolved" not in rows or rows["per_resolved"].isna().all():
-        return rows["noise_share"].astype(float).ge(NOISY_SHARE)
+    if not {"per", "per_resolved"} <= {*rows.columns} or rows["per_resolved"].isna().all():
+        is_known = "noise_share" in rows
+        shares = rows["noise_share"] if is_known else pd.Series(np.nan, index=rows.index)
+        return shares.astype(float).ge(NOISY_SHARE)
     per, resolved = (rows[name].to_numpy(np.float64) for name in ("per", "per_resolved"))
     return pd.Series(metrics.noise_matters(per, resolved), index=rows.index)
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.statistics.replicates import in_common
-from rankscope.statistics.row_choice import chosen_rows
+from rankscope.statistics.row_choice import chosen_rows, require_columns
 from rankscope.statistics.step_summary import cuts_of
 
 Measure = Literal["overlap", "least_cosine", "intruders", "update_energy"]
@@ -20,6 +20,7 @@ Against = Literal["previous", "first", "last"]
 AGAINST: tuple[Against, ...] = get_args(Against)
 STATUSES = {"no-gap": "no gap", "zero": "zero", "nonfinite": "not finite"}
 PAIR = ("step", "against")
+NUMBERS = ("measure", "side", "k", "value", "error", "noise", "null", "status")
 _MATRIX = ["run", "component", "layer", "role", "head", "expert", "name"]
 
 
@@ -54,6 +55,7 @@ def comparisons(
         raise WrongSettingError(f"`against` is {against!r}: choose one of {', '.join(AGAINST)}")
     if table.empty:
         raise RankscopeError("no subspaces were measured: call `analyze` with `subspaces`")
+    require_columns(table, *_MATRIX, *PAIR, *NUMBERS)
     rows = chosen_rows(table, component=component, role=role)
     rows = rows[rows["measure"] == measure]
     if rows.empty:
@@ -166,8 +168,9 @@ def _stretches(rows: pd.DataFrame, points: pd.DataFrame, hue: str, x: str) -> Se
 
 def left_out(rows: pd.DataFrame) -> str:
     """How many comparisons have no number and why, in words; empty if all have one."""
-    counts = rows.loc[rows["value"].isna(), "status"].value_counts()
-    reasons = [f"{n} of {len(rows)} ({STATUSES[str(status)]})" for status, n in counts.items()]
+    statuses = rows.loc[rows["value"].isna(), "status"].astype(str)
+    counts = statuses.map(lambda status: STATUSES.get(status, "no number")).value_counts()
+    reasons = [f"{n} of {len(rows)} ({reason})" for reason, n in counts.items()]
     return f"left out: {', '.join(reasons)}" if reasons else ""
 
 

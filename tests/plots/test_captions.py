@@ -188,6 +188,7 @@ def test_formulas_are_letters_in_plain_text() -> None:
     assert plain_text(r"$\kappa_{90} = \sigma_1/\sigma_{\lceil 0.9q\rceil}$") == (
         "κ_90 = σ_1/σ_⌈0.9q⌉"
     )
+    assert plain_text(r"$\kappa = \sigma_1$, $\sigma i$") == "κ = σ_1, σi"
     assert plain_text(r"costs \$5 and" + "\n" + r"\$6") == "costs $5 and $6"
     assert {*plain_text(r"$\|\Delta W\|_F/\|W\|_F$")} <= {*string.ascii_letters, *"ΔW‖_/ "}
 

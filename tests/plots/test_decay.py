@@ -92,3 +92,14 @@ def test_spectra_of_runs_can_be_drawn_by_method(results: Any) -> None:
     finally:
         del results.metrics["method"]
     assert legend_texts(figure)[:2] == ["m", "median over layers, then over 2 runs"]
+
+
+def test_an_axis_that_panels_share_shows_the_least_value_of_any(results: Any) -> None:
+    rows = results.spectra("update", run="full", step=200, layer=0, role="down")
+    rows = rows.assign(noise_floor=0.0)
+    steep = rows.assign(singular_value=rows["singular_value"] * 10.0 ** -rows["index"])
+    shared = plt.figure().subplots(1, 2, sharey=True)
+    for spectra, ax in zip((steep, rows), shared, strict=True):
+        plots.spectrum(spectra, ax=ax)
+    least = (steep["singular_value"] / steep["singular_value"].max()).min()
+    assert shared[0].get_ylim()[0] < least

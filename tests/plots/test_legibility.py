@@ -74,6 +74,13 @@ def test_an_axis_of_one_step_has_one_tick(table: pd.DataFrame) -> None:
     assert len(ticks_within(plots.metric(table, "per", ax=plt.figure().add_subplot()))) > 2
 
 
+def test_no_tick_of_a_map_is_at_a_negative_step(table: pd.DataFrame) -> None:
+    ends = table[table["step"].isin([0, 600])]
+    ax = plots.heatmap(ends, "per", run="full", role="q", ax=plt.figure().add_subplot())
+    assert ax.get_xlim()[0] < -200
+    assert min(ticks_within(ax)) >= 0
+
+
 def test_profiles_of_one_step_name_it_in_place_of_its_colour(table: pd.DataFrame) -> None:
     weights = table.query("component == 'weight' and role == 'q' and step == 500")
     figure = plots.depth_profiles(weights)

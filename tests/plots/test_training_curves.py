@@ -9,7 +9,7 @@ import pytest
 from rankscope import plots
 from rankscope.errors import RankscopeError
 from rankscope.statistics.logged_series import running_window
-from tests.plots.drawn import restart_ticks
+from tests.plots.drawn import legend_texts, restart_ticks
 
 
 def test_loss_shows_validation_and_restarts(results: Any) -> None:
@@ -123,3 +123,15 @@ def test_replicates_have_a_band_at_the_steps_that_all_of_them_logged() -> None:
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
     assert "min to max over 2 runs (b: 1)" in texts
     assert "left out: 1 points that some run of a group lacks" in texts
+
+
+@pytest.mark.parametrize(("pattern", "has_band"), [("(.*)-.", True), ("(.*)", False)])
+def test_the_legend_of_losses_has_a_band_if_a_group_has_several_runs(
+    pattern: str, has_band: bool
+) -> None:
+    logged = pd.concat(
+        pd.DataFrame({"run": run, "step": range(5), "loss": loss})
+        for run, loss in (("a-0", 3.0), ("a-1", 2.0))
+    )
+    texts = legend_texts(plots.losses(logged, group=pattern))
+    assert any(text.startswith("min to max") for text in texts) is has_band
