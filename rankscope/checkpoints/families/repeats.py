@@ -4,8 +4,9 @@ Most layers of a model hold the same tensors under the same names, but for the n
 Two such blocks could change places and nothing else would: so whatever a rule makes of a tensor by
 names, shapes and formats, near and far, it makes of the same tensor in the other block too, unless
 the rule looks at the number itself. Which layer it is, what the config states for that layer, what
-counts the blocks before it and what names another tensor are asked for each tensor. A block with a weight of its own is a map in a list
-of maps, which may be factors of one another, and stands for itself.
+counts the blocks before it and what names another tensor are asked for each tensor. A block with a
+weight of its own is a map in a list of maps, which may be factors of one another, and stands for
+itself.
 """
 
 from __future__ import annotations
