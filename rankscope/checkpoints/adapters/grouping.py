@@ -97,9 +97,26 @@ def table_for(
             has_all
             and table.is_possible(cell.module, tensors)
             and not table.is_ruled_out(cell.module, tensors)
+            and (not _is_numbered(table) or _is_narrow(cell, table))
         ):
             return table
     return None
+
+
+def _is_numbered(table: FactorTable) -> bool:
+    """Whether places in a list are all that names the factors: ``g_proj.1`` and ``g_proj.0``."""
+    return all(end.rpartition(".")[2].isdigit() for end in (table.left, table.right))
+
+
+def _is_narrow(cell: Cell, table: FactorTable) -> bool:
+    """Whether factors have a side in common that is smaller than both others.
+
+    Two members of any other list are two matrices.
+    """
+    left, right = (cell.tensors[end].shape for end in (table.left, table.right))
+    if len(left) != 2 or len(right) != 2:
+        return False
+    return left[1] == right[0] < min(left[0], right[1])
 
 
 def is_strict(ends: Iterable[str]) -> bool:
