@@ -57,8 +57,8 @@ def cells_of(tensors: Mapping[str, Tensor], tables: Sequence[FactorTable]) -> li
     cells: dict[tuple[str, str], Cell] = {}
     written = {with_separator(end): end for end in ends}
     tails = tuple(written)
-    last = tuple({tail.rpartition(".")[2] for tail in tails})
-    if not any(map(str.isdigit, last)) and not any(p.endswith(last) for p in parts_in(tensors)):
+    last = tuple({_last_word(tail) for tail in tails})
+    if not any(part.endswith(last) for part in parts_in(tensors)):
         return []
     for name, tensor in tensors.items():
         found = _placed(name, written, tails)
@@ -71,6 +71,11 @@ def cells_of(tensors: Mapping[str, Tensor], tables: Sequence[FactorTable]) -> li
         known = {*KINDS, *(end for table in possible for end in table.needed)}
         cell.drop([end for end in cell.tensors if end not in known])
     return [cell for cell in cells.values() if cell.tensors]
+
+
+def _last_word(tail: str) -> str:
+    """The last part of an end that is no number; empty, which all names end with, if none is."""
+    return next((part for part in reversed(tail.split(".")) if not part.isdigit()), "")
 
 
 def _placed(
