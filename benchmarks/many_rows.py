@@ -33,7 +33,7 @@ from rankscope.results.record import FILES, read_record, write_with_record
 from rankscope.results.results import open_results
 from rankscope.results.row_checks import RANKS, SHARES
 from rankscope.results.spectra_store import Entry, read_entries, store_path, write_entries
-from rankscope.results.typed_columns import Columns, Numbers, joined
+from rankscope.results.typed_columns import Columns, joined
 
 Row = dict[str, Any]
 
@@ -103,28 +103,29 @@ def _columns(rows: Any) -> Columns:
 
 
 def _copy(rows: Columns, number: int, shift: int, rng: np.random.Generator) -> Columns:
-    cells = dict(rows.cells)
-    every = np.ones(rows.count, np.bool_)
-    cells["expert"] = Numbers(np.full(rows.count, number), every)
-    cells["name"] = [_name(name, number) for name in rows.cells["name"]]
+    """The rows of other experts at a later step, with numbers a little different."""
+    copy = replace(
+        rows,
+        numbers={kind: values.copy() for kind, values in rows.numbers.items()},
+        known=rows.known.copy(),
+        words=(*rows.words, *(_name(word, number) for word in rows.words)),
+    )
+    copy.texts("name").codes[:] += len(rows.words)  # of the words that were added
+    expert = copy.numeric("expert")
+    expert.values[:], expert.known[:] = number, True
     for column in ("step", "since"):
-        cells[column] = _moved(rows.cells[column], shift)
+        copy.numeric(column).values[:] += shift
     for columns in (SHARED, OTHERS):
         factor = 1 + SPREAD * rng.standard_normal(rows.count)
         for column in columns:
-            numbers = rows.cells[column]
-            assert isinstance(numbers, Numbers)
-            cells[column] = Numbers(_within(column, numbers.values * factor), numbers.known)
-    return Columns(cells, rows.count)
+            values = copy.numeric(column).values
+            values[:] = _within(column, values * factor)
+    return copy
 
 
 def _within(column: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
     assert {column} <= {*SHARES, *RANKS, *OTHERS}
     return np.clip(values, 0, 1) if column in SHARES else values
-
-
-def _moved(cells: Any, shift: int) -> Numbers:
-    return Numbers(cells.values + shift, cells.known)
 
 
 def _name(name: Any, number: int) -> str:

@@ -20,6 +20,7 @@ import rankscope as rs
 from benchmarks import bench, floor, peers, study_baseline, vectors
 from benchmarks.comparisons import against_peers
 from benchmarks.make_checkpoints import TINY, rounded, write_adapters, write_run
+from benchmarks.many_rows import write_many_rows
 from benchmarks.memory import Measured, measure
 from benchmarks.programs import Program
 from benchmarks.report import Row, Spread
@@ -93,6 +94,26 @@ def test_comparisons_have_the_nulls_that_they_are_called_after(tmp_path: Path) -
         nulls.least_cosine("left", 4)
         nulls.intruders(10)
         assert ("_simulated" in vars(nulls)) == is_simulated
+
+
+def test_many_rows_are_those_of_a_few_at_other_steps_and_of_other_experts(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", TINY, dtype="float32", count=2)
+    few, many = tmp_path / "few", tmp_path / "many"
+    source = rs.analyze(tmp_path / "run", out=few, components=["weight", "update"], jobs=1)
+    count = write_many_rows(few, many, rows=5 * len(source), steps=4)
+    results = rs.open_results(many)
+    table = results.metrics
+    assert count == len(table) >= 5 * len(source)
+    assert len(results.distinct(["step"])) == 4 and len(results.distinct(["expert"])) > 1
+    rounds = table["step"] // (2 * (source["step"].max() - source["step"].min()))
+    names = table["name"].str.partition(".experts.")[0]
+    original = source.set_index(["component", "name", "step"])
+    first = table.assign(name=names)[rounds == 0].set_index(["component", "name", "step"])
+    for column in ("per", "condition_number_r", "stable_rank", "rows"):
+        expected = original[column].reindex(first.index).astype(float)
+        np.testing.assert_allclose(first[column].astype(float), expected, rtol=0.01)
+    drawn = results.spectra("update")
+    assert drawn.groupby(["step", "name"]).ngroups == 2 * first.xs("update")["per"].count()
 
 
 def test_rounding_is_to_the_nearest_bfloat16(rng: np.random.Generator) -> None:

@@ -40,8 +40,7 @@ MAY_IMPORT = {
     "results": {
         *("errors", "durable", "metrics", "shape_metrics"),
         *("spectra.spectrum", "spectra.bounds", "spectra.chance", "spectra.subspace_measures"),
-        "statistics.latex_table",
-        "statistics.restart_schedules",
+        *("statistics.latex_table", "statistics.markup", "statistics.restart_schedules"),
         *("representations.feature_metrics", "representations.probe_features"),
         "representations.input_energy",
     },
@@ -59,7 +58,7 @@ MAY_IMPORT = {
         *("errors", "durable", "platforms", "groups", "metrics", "results"),
         *("checkpoints", "spectra", "components", "pipeline", "statistics.onset"),
     },
-    "statistics": {"errors", "metrics", "checkpoints.families.names"},
+    "statistics": {"errors", "metrics", "shape_metrics", "published", "checkpoints.families.names"},
     "scoring": {"errors", "groups", "statistics.intervals"},
     "training": {
         *("errors", "durable", "platforms", "groups", "metrics", "scoring"),
@@ -85,8 +84,7 @@ MAY_IMPORT = {
         *("pipeline.calls", "spectra.formats", "spectra.rounding"),
     },
     "plots": {
-        *("errors", "durable", "metrics", "shape_metrics"),
-        *("results", "statistics", "published"),
+        *("errors", "durable", "results", "statistics"),
     },
     "watching": {
         "addresses",

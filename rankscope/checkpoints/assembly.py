@@ -28,6 +28,7 @@ from rankscope.checkpoints.families.recognition import (
     with_towers,
 )
 from rankscope.checkpoints.families.reparametrised import without_reparametrised
+from rankscope.checkpoints.families.rounded_in_use import rounded_in_use, without_rounding
 from rankscope.checkpoints.families.stacks import unstacked
 from rankscope.checkpoints.files.opened_file import Unread, out_of_reach
 from rankscope.checkpoints.options import Options
@@ -125,7 +126,10 @@ def contents_of(
         *(skip for stage in stages for skip in stage.skips),
     )
     account, unnamed = account_of(stored, classed, parameters, skips)
-    on_roles = _on_roles(found.parameters.values(), family.name)
+    further = (
+        *_on_roles(found.parameters.values(), family.name),
+        *rounded_in_use({plain_name(name): tensor for name, tensor in tensors.items()}),
+    )
     return Contents(
         layout=layout,
         family=family.name,
@@ -134,7 +138,7 @@ def contents_of(
         heads=towers.main,
         skips=(*skips, *unnamed),
         account=account,
-        notes=(*notes, *parted.notes, *_alone(found.parameters), *on_roles),
+        notes=(*notes, *parted.notes, *_alone(found.parameters), *further),
         base_named=named,
         restarts=restarts,
         of_deltas=partial(deltas_alone, family=family, towers=towers, coordinates=coordinates),
@@ -149,6 +153,7 @@ def _weights(
     # Before factors: low-rank tensors beside packed numbers belong to those, and are not adapters.
     stages.append(_reparametrised(stages[-1].tensors, config, options))
     stages.append(without_quantised(stages[-1].tensors, config))
+    stages.append(without_rounding(stages[-1].tensors))
     parted = factors_among(stages[-1].tensors, options, config)
     stages.append(_within_reach(parted.tensors))
     stages.append(unstacked(stages[-1].tensors, config))

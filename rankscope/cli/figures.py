@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rankscope.cli.arrow_memory import give_memory_back
 from rankscope.cli.command import Command, in_options
 from rankscope.cli.exit_codes import NOTHING_DONE, WRONG_USE
 from rankscope.cli.options import PublishedCurves
@@ -90,8 +91,8 @@ def figures(
     with progress_bar("drawing") as progress:
         from rankscope.plots import log_steps as on_log_scale
         from rankscope.plots import paper_style, save_figure
-        from rankscope.plots.figure_source import source_of
         from rankscope.plots.gallery import gallery, selected
+        from rankscope.results.figure_source import source_of
 
         opened = selected(_open(results), runs=run or (), roles=role or (), group=group)
         source = source_of(opened)
@@ -142,7 +143,7 @@ def draw_as_script(script: str, draw: Callable[[Results], Figure]) -> None:
     ) -> None:
         from rankscope.errors import RankscopeError
         from rankscope.plots import FIGURES, paper_style, save_figure
-        from rankscope.plots.figure_source import source_of
+        from rankscope.results.figure_source import source_of
 
         name, code = Path(script).stem, WRONG_USE
         try:
@@ -173,5 +174,6 @@ def _open(results: Path) -> Results:
     from rankscope.results.results import open_results
 
     # On a desktop, the default would open a window for every figure.
+    give_memory_back()
     mpl.use("agg")
     return open_results(results)

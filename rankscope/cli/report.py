@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rankscope.cli.arrow_memory import give_memory_back
 from rankscope.cli.options import PublishedCurves
 from rankscope.errors import WrongSettingError, plain
 
@@ -69,6 +70,7 @@ def report(
 
         from rankscope.report.page import write_report
 
+        give_memory_back()
         mpl.use("agg")
         path = write_report(
             results,

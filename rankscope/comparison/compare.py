@@ -149,7 +149,7 @@ def _sides(results: Results, a: str | Path, b: str | Path, group: str | None) ->
     from rankscope.statistics.differences import Sides
     from rankscope.statistics.replicates import groups_of
 
-    runs = [str(name) for name in results.metrics["run"].unique()]
+    runs = [str(name) for name in results.distinct(["run"])["run"]]
     names = {run: run for run in runs} if group is None else groups_of(runs, group)
     meant = [_name(results, {*names.values()}, one) for one in (a, b)]
     if meant[0] == meant[1]:
@@ -166,15 +166,19 @@ def _compared(
     *,
     read: Sequence[str | Path],
 ) -> Comparison:
+    from rankscope.statistics.certified import ERRORS
     from rankscope.statistics.differences import METRICS, differences
     from rankscope.statistics.equal_loss import losses_of
+    from rankscope.statistics.matching import TAKEN
 
     unit = _require_one_unit(results, sides)
+    asked = METRICS if columns is None else tuple(columns)
+    known = [name for name in asked if name in ERRORS]  # others are refused there
     found = differences(
-        results.metrics,
+        results.rows(dict.fromkeys([*TAKEN, *known]), run=sides.runs),
         sides,
         losses=losses_of(_only(results.evaluation, sides), _only(results.training, sides)),
-        columns=METRICS if columns is None else tuple(columns),
+        columns=asked,
         confidence=confidence,
     )
     found.attrs["unit"] = unit
@@ -237,7 +241,7 @@ def _notes(found: pd.DataFrame, results: Results, sides: Sides) -> list[str]:
     if found.empty:
         return notes
     if not (found["at"] == "step").any():
-        last = results.metrics.groupby("run")["step"].max()
+        last = results.distinct(["run", "step"]).groupby("run")["step"].max()
         steps = ", ".join(f"{run} {last[run]}" for run in sides.runs)
         notes.append(f"there is no common step: the last ones are compared ({steps})")
     if not (found["at"] == "loss").any():
@@ -251,8 +255,7 @@ def _notes(found: pd.DataFrame, results: Results, sides: Sides) -> list[str]:
 
 def _no_distance(results: Results, sides: Sides) -> str:
     """Why runs are not compared at equal distance, and what to do."""
-    table = _only(results.metrics, sides)
-    changes = table[table["component"] == "cumulative_update"]
+    changes = results.distinct(["run", "since"], run=sides.runs, component="cumulative_update")
     without = [run for run in sides.runs if run not in {*changes["run"]}]
     if without:
         return (
@@ -261,7 +264,8 @@ def _no_distance(results: Results, sides: Sides) -> str:
         )
     starts = changes["since"].dropna().unique()
     if len(starts) > 1:
-        return f"the cumulative updates begin at different steps, {', '.join(map(str, starts))}"
+        named = ", ".join(map(str, starts[:5])) + (" …" if len(starts) > 5 else "")
+        return f"the cumulative updates begin at different steps, {named}"
     return "a run did not move further than rounding may have moved it, or no matrix is in all runs"
 
 

@@ -17,7 +17,7 @@ from rankscope.checkpoints.survey import Survey
 from rankscope.diagnostics.conditioning import check_conditioning
 from rankscope.diagnostics.dead_adapters import check_adapters
 from rankscope.diagnostics.empty_restarts import check_resets
-from rankscope.diagnostics.evidence import Check, Evidence
+from rankscope.diagnostics.evidence import TAKEN, Check, Evidence
 from rankscope.diagnostics.fewer_bits import check_bits
 from rankscope.diagnostics.finding import SEVERITIES, Finding, Unchecked
 from rankscope.diagnostics.identical_weights import check_identical
@@ -221,7 +221,7 @@ def _tables(given: str | Path | Results | None, runs: Sequence[Run]) -> Tables:
     results = given if isinstance(given, Results) else open_results(given)
     named = dict(names_in(results, runs))
     if not named:
-        there = ", ".join(map(str, results.rows(["run"])["run"].unique()[:5]))
+        there = ", ".join(map(str, results.distinct(["run"])["run"][:5]))
         what = f"other runs: {there}" if there else "no analysis"
         raise WrongSettingError(f"`results` holds {what}", path=results.path)
     has_subspaces = (results.path / SUBSPACES_FILE).is_file()
@@ -229,7 +229,7 @@ def _tables(given: str | Path | Results | None, runs: Sequence[Run]) -> Tables:
     for run, name in named.items():
         moved = results.subspaces
         own = moved[moved["run"] == name] if has_subspaces else None
-        tables[run] = results.rows(run=name), own
+        tables[run] = results.rows(TAKEN, run=name), own
     return tables
 
 

@@ -29,6 +29,12 @@ from rankscope.errors import RankscopeError
 if TYPE_CHECKING:
     import pandas as pd
 
+TAKEN = (
+    *("step", "layer", "role", "component", "name", "rows", "cols", "dtype", "status"),
+    *("per", "per_error", "numerical_rank", "rank_utilisation"),
+    *("condition_number_r", "signal_to_noise"),
+)
+"""Columns of the metrics table that checks take."""
 SAMPLE = 2**14  # elements of a tensor that a check reads unless it finds something there
 Values = NDArray[np.floating[Any]]
 

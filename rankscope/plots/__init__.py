@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from rankscope.plots.maps import heatmap, heatmaps
     from rankscope.plots.merge_alignment import merge_overlap, merge_overlaps
     from rankscope.plots.metric_lines import metric
-    from rankscope.plots.rate_curves import learning_rate, learning_rates
     from rankscope.plots.role_panels import condition_number, outliers, per, tail_index
     from rankscope.plots.run_scatter import rank_against_performance
     from rankscope.plots.similarity_lines import similarities, similarity
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
     from rankscope.plots.style import WIDTHS, paper_style
     from rankscope.plots.subspace_lines import overlap, overlaps
     from rankscope.plots.time_axis import log_steps
-    from rankscope.plots.training_curves import loss, losses
+    from rankscope.plots.training_curves import learning_rate, learning_rates, loss, losses
 
 __all__ = [
     "FIGURES",
@@ -133,7 +132,6 @@ _HOMES = {
     "maps": "heatmap heatmaps",
     "merge_alignment": "merge_overlap merge_overlaps",
     "metric_lines": "metric",
-    "rate_curves": "learning_rate learning_rates",
     "role_panels": "condition_number outliers per tail_index",
     "run_scatter": "rank_against_performance",
     "similarity_lines": "similarities similarity",
@@ -142,7 +140,7 @@ _HOMES = {
     "style": "WIDTHS paper_style",
     "subspace_lines": "overlap overlaps",
     "time_axis": "log_steps",
-    "training_curves": "loss losses",
+    "training_curves": "learning_rate learning_rates loss losses",
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names.split()}
 

@@ -10,17 +10,18 @@ from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import finish_grid, panel_grid
-from rankscope.plots.panel import drawn_on
-from rankscope.plots.staircases import DASHED, THIN, draw_staircase
-from rankscope.plots.style import SeriesStyle, paper_look
+from rankscope.plots.panel import drawn_on, start_at_zero
+from rankscope.plots.staircases import THIN, draw_staircase
+from rankscope.plots.style import DASHED, SeriesStyle, paper_look
 from rankscope.plots.time_axis import label_steps
 from rankscope.results.results import Results
+from rankscope.statistics.cycle_ranks import begun_cycles, cycle_rows, ranks_by_step
+from rankscope.statistics.logged_series import is_logged
 from rankscope.statistics.replicates import by_group
-from rankscope.statistics.row_choice import by_run, distinct, in_order, role_title, series_names
-from rankscope.statistics.step_summary import summarised_over, summary
+from rankscope.statistics.row_choice import by_run, in_order, role_title, series_names
+from rankscope.statistics.step_summary import summarised_over
 
 MEAN = "mean over adapters"
-SHARES = ["step", "captured_energy", "overlap"]
 
 
 def adapter_rank(
@@ -64,7 +65,7 @@ def adapter_rank(
     ['relora', 'mean over layers', 'effective rank when merged']
     """
     table, hue = by_group(table, group, hue)
-    rows = _adapters(table, role)
+    rows = cycle_rows(table, role)
     if rows.empty:
         whose = "" if role is None else f" of role {role!r}"
         raise RankscopeError(f"the table holds no adapters and no merges{whose}: no rank to draw")
@@ -73,7 +74,7 @@ def adapter_rank(
         has_band = False
         for name, series in rows.groupby(hue, sort=True):
             starts = begun_cycles(training, series["run"].unique())["step"]
-            ranks = _by_step(series, {*table.loc[table[hue] == name, "step"], *starts}, hue)
+            ranks = ranks_by_step(series, {*table.loc[table[hue] == name, "step"], *starts}, hue)
             has_band |= bool((ranks["low"] < ranks["high"]).any())
             # A row has the rank of the cycle that it ends or is in: the tread is to its left.
             draw_staircase(
@@ -89,8 +90,7 @@ def adapter_rank(
             panel.line("effective rank when merged", DASHED, width=THIN)
         label_steps(panel.ax, table, rows)
         panel.ax.set_ylabel("adapter rank")
-        # Still automatic at the top: another panel that shares the axis may need more.
-        panel.ax.set_ylim(bottom=0, auto=True)
+        start_at_zero(panel.ax)
     return panel.ax
 
 
@@ -134,7 +134,7 @@ def subspaces(
     >>> ax.get_ylabel()
     'mean over adapters'
     """
-    if not has_subspaces(training):
+    if not is_logged(training, "captured_energy"):
         raise RankscopeError("the training table has no value of 'captured_energy'")
     training, hue = by_group(training, group, hue)
     with drawn_on(
@@ -182,8 +182,8 @@ def adapter_ranks(results: Results, *, hue: str = "run", group: str | None = Non
     """
     table, hue = by_group(results.metrics, group, hue)
     training = results.training
-    rows = _adapters(table)
-    roles, has_shares = in_order(rows["role"]), has_subspaces(training)
+    rows = cycle_rows(table)
+    roles, has_shares = in_order(rows["role"]), is_logged(training, "captured_energy")
     if not roles and not has_shares:
         raise RankscopeError("the results hold no adapters, no merges and no captured energy")
     figure, panels, hole = panel_grid(len(roles) + has_shares)
@@ -201,36 +201,6 @@ def adapter_ranks(results: Results, *, hue: str = "run", group: str | None = Non
     return figure
 
 
-def has_varied_ranks(table: pd.DataFrame) -> bool:
-    """Whether the adapters or merges of a run are not all of one rank."""
-    rows = _adapters(table)
-    return bool((rows.groupby("run")["max_rank"].nunique() > 1).any())
-
-
-def _adapters(table: pd.DataFrame, role: str | None = None) -> pd.DataFrame:
-    """Rows that give the rank of a cycle's adapters: merges, and adapters of the other steps."""
-    if not {"adapter", "merge"} & {*distinct(table, "component")}:
-        return table.iloc[:0]
-    is_merge = table["component"] == "merge"
-    merges = pd.MultiIndex.from_frame(table.loc[is_merge, ["run", "step"]])
-    # An adapter saved at the step of a merge may already be the next one.
-    is_known = pd.MultiIndex.from_frame(table[["run", "step"]]).isin(merges)
-    rows = table[is_merge | ((table["component"] == "adapter") & ~is_known)]
-    return rows if role is None else rows[rows["role"] == role]
-
-
-def _by_step(rows: pd.DataFrame, steps: Collection[int], hue: str) -> pd.DataFrame:
-    """Ranks of one series at all its steps, NaN without adapters; ``effective`` if merged."""
-    merges = rows[rows["component"] == "merge"]
-    effective = summary(merges, "effective_rank", hue=hue).set_index("step")["centre"].fillna(0.0)
-    ranks = summary(rows, "max_rank", hue=hue).set_index("step")[["centre", "low", "high"]]
-    ranks["merged"] = ranks.index.isin(effective.index)
-    ranks = ranks.reindex(sorted(steps))
-    # A step between two restarts belongs to the cycle that the next merge ends.
-    ranks["effective"] = effective.reindex(ranks.index).bfill().where(ranks["centre"].notna())
-    return ranks.rename_axis("step").reset_index()
-
-
 def _with_own_scale(figure: Figure, panels: list[Axes]) -> Axes:
     """Put new axes, which share only the steps with the other panels, in place of the last one."""
     cell = panels[-1].get_subplotspec()
@@ -239,19 +209,6 @@ def _with_own_scale(figure: Figure, panels: list[Axes]) -> Axes:
     ax = figure.add_subplot(cell, sharex=panels[0] if len(panels) > 1 else None)
     ax.tick_params(which="both")
     return ax
-
-
-def has_subspaces(training: pd.DataFrame) -> bool:
-    """Whether any captured energy was logged."""
-    return "captured_energy" in training.columns and bool(training["captured_energy"].notna().any())
-
-
-def begun_cycles(training: pd.DataFrame | None, runs: Collection[object]) -> pd.DataFrame:
-    """Shares at the steps at which adapters of the runs begin, ``overlap`` even if none has one."""
-    if training is None or not has_subspaces(training):
-        return pd.DataFrame(columns=SHARES, dtype=float)
-    lines = training[training["run"].isin(runs) & training["captured_energy"].notna()]
-    return lines.reindex(columns=SHARES).groupby("step", as_index=False).mean()
 
 
 def _draw_shares(

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 
-from rankscope.plots.figure_source import FigureSource
+from rankscope.plots.label_texts import legend_names
 from rankscope.plots.panel import entries, is_explanation
-from rankscope.plots.style import legend_names, plain
-from rankscope.statistics.latex_table import latex_text
+from rankscope.results.figure_source import FigureSource
+from rankscope.statistics.markup import literal, plain_text
 from rankscope.statistics.replicates import RUN_GROUP
 from rankscope.statistics.row_choice import series_names
 
@@ -45,29 +45,6 @@ TITLES = {
     "merge-alignment": "Overlap of successive merges",
     "circuits-by-head": "Attention circuits by head",
 }
-IN_LATEX = {sign: f"${sign}$" for sign in "<>|"}  # others in the fonts of old
-IN_LATEX |= {
-    "κ": r"$\kappa$",
-    "σ": r"$\sigma$",
-    "×": r"$\times$",
-    "–": "--",
-    "−": "$-$",
-    "…": r"\ldots{}",
-    "→": r"$\to$",
-    "≥": r"$\ge$",
-}
-SYMBOLS = {
-    "alpha": "α",
-    "kappa": "κ",
-    "sigma": "σ",
-    "lambda": "λ",
-    "Delta": "Δ",
-    "|": "‖",
-    "lceil": "⌈",
-}
-SYMBOLS |= {"rceil": "⌉", "uparrow": "↑", "times": "×", "log": "log", " ": " "}
-MARKUP = re.compile(r"\\\$|\$[^$]*\$")
-COMMAND = re.compile(r"\\(?:([A-Za-z]+) ?|([| ]))")
 
 
 @dataclass(frozen=True)
@@ -140,7 +117,7 @@ def title_of(name: str) -> str:
     >>> title_of("intruders-weights-since-first")
     'Intruders of weights since the first checkpoint'
     """
-    shown, title = plain(name, limit=100), "{}"
+    shown, title = literal(name, limit=100), "{}"
     for kind, words in TITLES.items():
         start, _, end = kind.partition("{}")
         if shown == kind or ("{}" in kind and shown.startswith(start) and shown.endswith(end)):
@@ -153,55 +130,10 @@ def title_of(name: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def latex(markup: str) -> str:
-    r"""Text with ``$…$`` and ``\$`` as in labels, for LaTeX.
-
-    Examples
-    --------
-    >>> print(latex(r"10 to 90 % of a_b, $\kappa_r$"))
-    10 to 90 \% of a\_b, $\kappa_r$
-    """
-    parts = (part if is_math else _in_latex(part) for part, is_math in _pieces(markup))
-    return "".join(parts)
-
-
-def plain_text(markup: str) -> str:
-    r"""Text with ``$…$`` and ``\$`` as in labels, on one line and with letters for symbols.
-
-    Examples
-    --------
-    >>> print(plain_text(r"$\kappa_{90}$ of \$HOME"))
-    κ_90 of $HOME
-    """
-    parts = (_as_letters(part) if is_math else part for part, is_math in _pieces(markup))
-    return " ".join("".join(parts).split())
-
-
-def _pieces(markup: str) -> Iterator[tuple[str, bool]]:
-    """Parts of a text, and whether each is a formula."""
-    at = 0
-    for found in MARKUP.finditer(markup):
-        yield markup[at : found.start()], False
-        yield ("$", False) if found[0] == r"\$" else (found[0], True)
-        at = found.end()
-    yield markup[at:], False
-
-
-def _in_latex(text: str) -> str:
-    return "".join(IN_LATEX.get(character, character) for character in latex_text(text))
-
-
-def _as_letters(formula: str) -> str:
-    shown = COMMAND.sub(
-        lambda found: SYMBOLS.get(found[1] or found[2], found[1] or found[2]), formula.strip("$")
-    )
-    return shown.replace("{", "").replace("}", "")
-
-
 def _names(rows: pd.DataFrame) -> set[str]:
     """Names of the runs, and of groups of them, as figures show them."""
     columns = [column for column in (RUN_GROUP, "run") if column in rows]
-    return {plain(name) for column in columns for name in rows[column].dropna().unique()}
+    return {literal(name) for column in columns for name in rows[column].dropna().unique()}
 
 
 def _whole(title: str, names: set[str]) -> str:
@@ -256,7 +188,7 @@ def _runs_sentences(figure: Figure, rows: pd.DataFrame) -> Iterator[str]:
     entered = legend_names(map(str, series_names(rows, by)))
     drawn = {n: runs for n, runs in groups.items() if not series or entered[n].strip() in series}
     texts = [
-        plain(name) if runs == [name] else f"{plain(name)} ({_listed(map(plain, runs))})"
+        literal(name) if runs == [name] else f"{literal(name)} ({_listed(map(literal, runs))})"
         for name, runs in (drawn or groups).items()
     ]
     yield _sentence(_named("runs", _listed(texts)))

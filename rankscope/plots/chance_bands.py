@@ -12,9 +12,11 @@ from matplotlib.figure import Figure
 from rankscope.errors import WrongSettingError
 from rankscope.plots.grid import panel_figure
 from rankscope.plots.marks import draw_band, draw_marks
-from rankscope.plots.panel import GREY, Panel, label_log_axis
-from rankscope.plots.style import paper_look, plain, series_styles
+from rankscope.plots.metric_lines import scale_axis
+from rankscope.plots.panel import GREY, Panel
+from rankscope.plots.style import paper_look, series_styles
 from rankscope.plots.time_axis import label_steps
+from rankscope.statistics.markup import literal
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.row_choice import in_order, role_name
 
@@ -66,16 +68,14 @@ def differences(
         raise WrongSettingError(
             f"{metric!r} of {component!r} was not compared at common steps: they are of {there}"
         )
-    drawn, (a, b) = quantity(metric), map(plain, names)
+    drawn, (a, b) = quantity(metric), map(literal, names)
 
     def draw(role: str, ax: Axes) -> None:
         own = rows[rows["role"] == role].sort_values("step_a")
         _draw(Panel(ax, series_styles([NAME])), own, log=drawn.log)
         label_steps(ax, metrics, own.assign(step=own["step_a"]))
-        ax.set_ylabel(f"{drawn.symbol}: {b} / {a}" if drawn.log else f"{drawn.symbol}: {b} − {a}")
-        if drawn.log:
-            ax.set_yscale("log")
-            label_log_axis(ax)
+        change = f"{drawn.symbol}: {b} {'/' if drawn.log else '−'} {a}"
+        scale_axis(ax, replace(drawn, label=change))
 
     titles = {role: role_name(role, component) for role in in_order(rows["role"])}
     return panel_figure(titles, draw, share_y=not drawn.log)

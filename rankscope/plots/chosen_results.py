@@ -69,8 +69,18 @@ class ChosenResults(Results):
         """Rows and columns of `metrics`, with the column of groups if runs are grouped."""
         if "metrics" in vars(self):
             return super().rows(columns, **where)
+        return self.study.coloured(self.source.rows(columns, **self._narrowed(where)))
+
+    def distinct(self, columns: Collection[str], **where: Any) -> pd.DataFrame:
+        """Distinct rows of columns of `metrics`, with the column of groups if runs are grouped."""
+        if "metrics" in vars(self):
+            return super().distinct(columns, **where)
+        return self.study.coloured(self.source.distinct(columns, **self._narrowed(where)))
+
+    def _narrowed(self, where: dict[str, Any]) -> dict[str, Any]:
         for name, chosen in (("run", self.study.runs), ("role", self.study.roles)):
             if chosen:
                 asked = where.get(name)
-                where[name] = [one for one in chosen if asked is None or one in listed(asked)]
-        return self.study.coloured(self.source.rows(columns, **where))
+                kept = [one for one in chosen if asked is None or one in listed(asked)]
+                where = {**where, name: kept}
+        return where

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Iterable
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
@@ -13,44 +12,22 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rankscope import metrics, shape_metrics
 from rankscope.errors import RankscopeError, WrongSettingError
-from rankscope.plots.coloured_cells import (
-    color_bar,
-    colour_scale,
-    draw_cells,
-    say_none,
-    value_limits,
-)
+from rankscope.plots.coloured_cells import color_bar, colour_scale, draw_cells, say_none
+from rankscope.plots.label_texts import name_title
 from rankscope.plots.map_grid import BESIDE, finish_maps, map_figure
-from rankscope.plots.style import name_title, paper_look
-from rankscope.plots.time_axis import step_label
+from rankscope.plots.style import paper_look
+from rankscope.statistics.circuit_heads import at_step, of_heads, values_by_chance
+from rankscope.statistics.layer_cells import cell_limits, layer_cells
 from rankscope.statistics.quantities import quantity
-from rankscope.statistics.replicates import (
-    are_replicates,
-    at_common_steps,
-    by_group,
-    none_in_common,
-    runs_over,
-)
-from rankscope.statistics.row_choice import chosen_rows, distinct, require_metric
+from rankscope.statistics.replicates import by_group, in_common, runs_over
+from rankscope.statistics.row_choice import chosen_rows, distinct, span_text, step_label
 from rankscope.statistics.step_summary import line_text
 
 CIRCUITS = {"ov": "OV", "qk": "QK", "ov_update": "change of OV", "qk_update": "change of QK"}
 GAUSSIAN = "black line: two Gaussian factors"
 ROW_HEIGHT = 1.0
-DIGITS = 3
 ROOM = 0.05  # of the scale, by which it goes on beyond a mark
-
-# What chance gives each metric of the r singular values of a product, given min(m, n).
-_OF_PRODUCT: dict[str, Callable[[metrics.Values, int], float]] = {
-    "effective_rank": lambda s, q: metrics.effective_rank(s),
-    "per": lambda s, q: metrics.effective_rank(s) / q,
-    "rank_utilisation": lambda s, q: metrics.effective_rank(s) / s.size,
-    "stable_rank": lambda s, q: metrics.stable_rank(s),
-    "participation_ratio": lambda s, q: metrics.participation_ratio(s),
-    "svd_entropy": lambda s, q: shape_metrics.svd_entropy(s),
-}
 
 
 def head_map(
@@ -101,11 +78,12 @@ def head_map(
     if len(distinct(rows, "run")) > 1:
         runs = ", ".join(map(str, distinct(rows, "run")))
         raise WrongSettingError(f"a map shows one run: choose `run` from {runs}")
-    rows = _of_heads(_at(rows, step, table), component)
-    by_chance = _by_chance(rows, column)
-    limits = _limits(rows, column, by_chance) if limits is None else limits
+    rows = of_heads(at_step(rows, step, table), component)
+    by_chance = values_by_chance(rows, column)
+    cells = layer_cells(rows, column, across="head", log=quantity(column).log)
+    limits = _limits([cells], column, by_chance) if limits is None else limits
     ax = plt.gca() if ax is None else ax
-    mesh = _draw(ax, rows, column, colour_scale(limits, log=quantity(column).log))
+    mesh = _draw(ax, cells, colour_scale(limits, log=quantity(column).log))
     ax.set(xlabel="head", ylabel="layer")
     if colorbar:
         label = quantity(column).label + (f"; {GAUSSIAN}" if by_chance else "")
@@ -157,22 +135,26 @@ def head_maps(
         raise RankscopeError(f"the table has no {' and no '.join(components)}: no map of heads")
     rows = table[table["component"].isin(circuits)]
     parts = rows.groupby([hue, "component"])
-    rows = pd.concat(_at(_in_common(own, hue), step, table) for _, own in parts)
-    rows = _of_heads(rows, circuits[0])
-    names, by_chance = sorted(distinct(rows, hue), key=str), _by_chance(rows, column)
-    scale = colour_scale(_limits(rows, column, by_chance), log=quantity(column).log)
+    rows = pd.concat(at_step(in_common(own, hue), step, table) for _, own in parts)
+    rows = of_heads(rows, circuits[0])
+    names, by_chance = sorted(distinct(rows, hue), key=str), values_by_chance(rows, column)
+    log = quantity(column).log
+    cells = {
+        place: layer_cells(own, column, across="head", log=log)
+        for place, own in rows.groupby([hue, "component"])
+    }
+    scale = colour_scale(_limits(cells.values(), column, by_chance), log=log)
     called = {CIRCUITS.get(circuit, circuit): circuit for circuit in circuits}
 
     def draw(name: object, circuit: str, ax: Axes) -> None:
-        own = rows[(rows[hue] == name) & (rows["component"] == called[circuit])]
-        if own.empty:
-            say_none(ax, circuit)
+        if (name, called[circuit]) in cells:
+            _draw(ax, cells[name, called[circuit]], scale)
         else:
-            _draw(ax, own, column, scale)
+            say_none(ax, circuit)
 
     titles = {}
     for name in names:
-        at = "–".join(map(str, sorted({*rows.loc[rows[hue] == name, "step"]})))
+        at = span_text(rows.loc[rows[hue] == name, "step"])
         titles[name] = f"{name_title(name, BESIDE)}\n{step_label(table)} {at}"
     figure, panels = map_figure(titles, [*called], draw, line_height=ROW_HEIGHT)
     over, label = runs_over(rows, hue), quantity(column).label
@@ -183,73 +165,16 @@ def head_maps(
     return figure
 
 
-def _draw(ax: Axes, rows: pd.DataFrame, column: str, scale: Normalize) -> QuadMesh:
-    mesh = draw_cells(ax, _cells(rows, column, log=quantity(column).log), scale)
+def _draw(ax: Axes, cells: pd.DataFrame, scale: Normalize) -> QuadMesh:
+    mesh = draw_cells(ax, cells, scale)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1))
     return mesh
 
 
-def _in_common(rows: pd.DataFrame, hue: str) -> pd.DataFrame:
-    """Rows at the steps that all runs of a series have."""
-    if not are_replicates(rows, hue):
-        return rows
-    common = rows[at_common_steps(rows, hue)]
-    if common.empty:
-        raise none_in_common(rows, hue)
-    return common
-
-
-def _at(rows: pd.DataFrame, step: int | None, table: pd.DataFrame) -> pd.DataFrame:
-    """Rows at a step, or at the last one."""
-    at = rows["step"].max() if step is None else step
-    there = rows[rows["step"] == at]
-    if there.empty:
-        steps = ", ".join(map(str, sorted({*rows["step"]})))
-        raise WrongSettingError(f"no circuits at {step_label(table)} {step}: choose one of {steps}")
-    return there
-
-
-def _of_heads(rows: pd.DataFrame, component: str) -> pd.DataFrame:
-    inside = rows[rows["layer"].notna() & rows["head"].notna()]
-    if inside.empty:
-        raise RankscopeError(f"{component!r} is not measured by layer and head: no map to draw")
-    return inside
-
-
-def _cells(rows: pd.DataFrame, column: str, *, log: bool) -> pd.DataFrame:
-    """Values by layer and head; every layer and head up to the last has a place."""
-    finite = rows.assign(value=rows[column].astype(float).replace(np.inf, np.nan))
-    in_cell = finite.groupby(["layer", "head"])["value"]
-    cells = (in_cell.median() if log else in_cell.mean()).unstack("head")
-    layers, heads = (
-        range(int(rows[place].min()), int(rows[place].max()) + 1) for place in ("layer", "head")
-    )
-    return cells.reindex(index=layers, columns=heads)
-
-
-def _by_chance(rows: pd.DataFrame, column: str) -> list[float]:
-    """The values for products of two Gaussian factors of the sizes that occur; none for changes."""
-    metric = _OF_PRODUCT.get(column)
-    products = rows[~rows["component"].str.endswith("_update")].dropna(subset=["max_rank"])
-    if metric is None or products.empty:
-        return []
-    sizes = products[["rows", "cols", "max_rank"]].astype(int).drop_duplicates()
-    means = {
-        round(
-            float(
-                np.mean([metric(s, min(m, n)) for s in shape_metrics.gaussian_product((m, n), r)])
-            ),
-            DIGITS,
-        )
-        for m, n, r in sizes.itertuples(index=False)
-        if r > 0
-    }
-    return sorted(means)
-
-
-def _limits(rows: pd.DataFrame, column: str, by_chance: list[float]) -> tuple[float, float]:
-    require_metric(rows, column)
-    low, high = value_limits(rows, column)
+def _limits(
+    maps: Iterable[pd.DataFrame], column: str, by_chance: list[float]
+) -> tuple[float, float]:
+    low, high = cell_limits(maps, column)
     if not by_chance:
         return low, high
     beside = max(high / low, 1 + ROOM) ** ROOM if low > 0 else 1.0

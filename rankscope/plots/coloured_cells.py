@@ -11,11 +11,8 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from rankscope.errors import RankscopeError
 from rankscope.plots.panel import GREY, least_span
 from rankscope.plots.style import COLORS
-from rankscope.statistics.replicates import none_in_common
-from rankscope.statistics.row_choice import require_metric
 
 
 def draw_cells(ax: Axes, cells: pd.DataFrame, norm: Normalize) -> QuadMesh:
@@ -61,24 +58,6 @@ def has_hatched(mesh: QuadMesh) -> bool:
     return bool(np.isnan(values).any())
 
 
-def in_layers(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of matrices that belong to a layer."""
-    inside = rows[rows["layer"].notna()]
-    if inside.empty:
-        raise RankscopeError("none of these matrices belongs to a layer: there is no map to draw")
-    return inside
-
-
-def value_limits(rows: pd.DataFrame, column: str) -> tuple[float, float]:
-    """Least and greatest finite value of a column."""
-    require_metric(rows, column)
-    values = rows[column].to_numpy(dtype=np.float64, na_value=np.nan)
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        raise RankscopeError(f"no value of {column!r} is finite: there is no map to draw")
-    return float(finite.min()), float(finite.max())
-
-
 def colour_scale(limits: tuple[float, float], *, log: bool = False) -> Normalize:
     """Colours between two limits, on a log scale if wanted or if they are a decade apart.
 
@@ -90,22 +69,12 @@ def colour_scale(limits: tuple[float, float], *, log: bool = False) -> Normalize
     return LogNorm(*ends) if log else Normalize(*ends)
 
 
-def layer_cells(rows: pd.DataFrame, column: str, *, log: bool = False) -> pd.DataFrame:
-    """Mean (or median) of the finite values of each layer (index) and step (columns).
-
-    Of several runs it is that of the runs, at the steps that all have.
-    """
-    finite = rows.assign(value=rows[column].astype(float).replace(np.inf, np.nan))
-    runs = finite["run"].nunique()
-    of_run = finite.groupby(["run", "layer", "step"])["value"]
-    values = of_run.median() if log else of_run.mean()
-    in_cell = values.groupby(["layer", "step"])
-    values = (in_cell.median() if log else in_cell.mean())[in_cell.size() == runs]
-    if values.empty:
-        raise none_in_common(rows.assign(run_group="one map"), "run_group")
-    cells = values.unstack("step")
-    layers = range(int(cells.index.min()), int(cells.index.max()) + 1)
-    return cells.reindex(index=layers).sort_index(axis="columns")
+def is_beyond(mesh: QuadMesh, ax: Axes) -> bool:
+    """Whether the axes of a map, which other maps share, go on where it has no cells."""
+    cells, view = mesh.get_datalim(ax.transData), ax.viewLim
+    return bool(
+        cells.x0 > view.x0 or cells.x1 < view.x1 or cells.y0 > view.y0 or cells.y1 < view.y1
+    )
 
 
 def _edges(centres: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,14 +10,15 @@ from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.plots.grid import new_figure, row_title, shared_legend
+from rankscope.plots.label_texts import name_title
 from rankscope.plots.panel import GREY, drawn_on
-from rankscope.plots.style import SeriesStyle, name_title, paper_look
+from rankscope.plots.style import SeriesStyle, figure_width, paper_look
 from rankscope.statistics.co_movement import Method
+from rankscope.statistics.correlation import means_over_runs
+from rankscope.statistics.performance_measures import measures_to_draw
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.replicates import by_group, runs_over
 from rankscope.statistics.row_choice import distinct, in_order, series_names
-
-Values = NDArray[np.float64]
 
 SPREAD = 0.72
 """Share of a role's height that its dots take up."""
@@ -89,10 +89,10 @@ def correlation(
     roles = in_order(correlations["role"])
     names = sorted(distinct(correlations, hue), key=str)
     over = runs_over(correlations, hue)
-    rows = _over_runs(rows, hue) if over else rows
+    rows = means_over_runs(rows, hue) if over else rows
     with drawn_on(ax, series_names(correlations, hue), legend=legend) as panel:
         panel.ax.axvline(0, color=GREY, linewidth=0.8, zorder=1)
-        kinds = [(name, form) for name in names for form in NOTES]
+        kinds = [(name, form) for name in names for form in _forms(correlations)]
         for number, (name, form) in enumerate(kinds):
             dots = rows[(rows[hue] == name) & (rows["form"] == form)]
             offset = SPREAD * ((number + 0.5) / len(kinds) - 0.5)
@@ -157,8 +157,8 @@ def rank_and_performance(
             "both vary, at 4 or more common steps"
         )
     correlations, hue = by_group(correlations, group, hue)
-    measures, columns = _measures(correlations), list(correlations["column"].unique())
-    dots = correlations["role"].nunique() * correlations[hue].nunique() * len(NOTES)
+    measures, columns = measures_to_draw(correlations), list(correlations["column"].unique())
+    dots = correlations["role"].nunique() * correlations[hue].nunique() * len(_forms(correlations))
     figure, grid = _role_grid(len(columns), len(measures), dots=dots)
     for column, line in zip(columns, grid, strict=True):
         for measure, ax in zip(measures, line, strict=True):
@@ -173,7 +173,7 @@ def rank_and_performance(
             )
             ax.set_xlabel("")
         row_title(line[-1], quantity(column).symbol)
-    inches = INSIDE * float(mpl.rcParams["figure.figsize"][0]) / len(measures)
+    inches = INSIDE * figure_width() / len(measures)
     for measure, ax in zip(measures, grid[0], strict=True):
         ax.set_title(name_title(_measure_name(measure), inches))
     figure.supxlabel(_label(method))
@@ -186,17 +186,14 @@ def has_correlations(correlations: pd.DataFrame) -> bool:
     return bool(correlations["value"].notna().any())
 
 
-def _over_runs(rows: pd.DataFrame, hue: str) -> pd.DataFrame:
-    """Mean of the runs of each series, with their least and greatest in place of the interval."""
-    places = rows.groupby([hue, "role", "form"], sort=False)["value"]
-    table = places.agg(value="mean", ci_low="min", ci_high="max").reset_index()
-    alone = (places.count() <= 1).to_numpy()
-    ends = {end: table[end].mask(alone) for end in ("ci_low", "ci_high")}
-    return table.assign(**ends)
+def _forms(correlations: pd.DataFrame) -> list[str]:
+    """The forms that some correlation is defined in."""
+    known = {*correlations.loc[correlations["value"].notna(), "form"]}
+    return [form for form in NOTES if form in known]
 
 
 def _role_grid(lines: int, columns: int, *, dots: int) -> tuple[Figure, list[list[Axes]]]:
-    size = (float(mpl.rcParams["figure.figsize"][0]), 0.5 + lines * (0.3 + 0.065 * dots))
+    size = (figure_width(), 0.5 + lines * (0.3 + 0.065 * dots))
     figure, grid = new_figure(lines, columns, size=size)
     for line in grid:
         for ax in line:
@@ -206,7 +203,12 @@ def _role_grid(lines: int, columns: int, *, dots: int) -> tuple[Figure, list[lis
 
 
 def _draw_dots(
-    ax: Axes, series: pd.DataFrame, heights: Values, *, style: SeriesStyle, is_pale: bool
+    ax: Axes,
+    series: pd.DataFrame,
+    heights: NDArray[np.float64],
+    *,
+    style: SeriesStyle,
+    is_pale: bool,
 ) -> None:
     alpha = PALE if is_pale else 1.0
     ax.hlines(
@@ -223,21 +225,6 @@ def _draw_dots(
         clip_on=False,
         zorder=3,
     )
-
-
-def _measures(correlations: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """Measures to draw: without perplexities that say what the loss beside them says."""
-    measured = [
-        (str(task), str(group), str(metric))
-        for task, group, metric in correlations[["task", "group", "metric"]]
-        .drop_duplicates()
-        .itertuples(index=False)
-    ]
-    return [
-        (task, group, metric)
-        for task, group, metric in measured
-        if metric != "perplexity" or (task, group, "loss") not in measured
-    ]
 
 
 def _measure_name(measure: tuple[str, str, str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,24 +12,27 @@ from rankscope.errors import RankscopeError
 from rankscope.plots.grid import finish_grid, new_figure, row_title
 from rankscope.plots.marks import END_MARK, draw_band, mark_end
 from rankscope.plots.panel import Panel, drawn_on
-from rankscope.plots.style import SeriesStyle, paper_look
-from rankscope.plots.time_axis import step_label
+from rankscope.plots.style import DOTTED, SeriesStyle, figure_width, paper_look
 from rankscope.results.results import Results
 from rankscope.statistics.replicates import are_replicates, by_group
 from rankscope.statistics.row_choice import (
     by_run,
     chosen_rows,
     distinct,
-    in_order,
     role_title,
     series_names,
+    step_label,
+)
+from rankscope.statistics.spectra_rows import (
+    early_middle_late,
+    lower_end,
+    over_largest,
+    typical_roles,
 )
 from rankscope.statistics.step_summary import summarised_over
 
-MATRIX = ["run", "step", "layer", "role", "component", "head", "name"]
 VISIBLE = 1.05
 PALE = 0.35  # of lines below the noise floor
-NEAR = 100  # how far below all that counts a noise floor may be and still be in the picture
 
 
 def spectrum(
@@ -77,7 +79,7 @@ def spectrum(
     ['5', '10', '100', 'median over layers']
     """
     spectra, hue = by_group(spectra, group, hue)
-    relative = _relative(spectra)
+    relative = over_largest(spectra)
     is_of_runs = are_replicates(relative, hue)
     over, bottom = summarised_over(relative, hue=hue), lower_end(relative, hue)
     with drawn_on(ax, distinct(spectra, hue) if names is None else names, legend=legend) as panel:
@@ -88,31 +90,11 @@ def spectrum(
             panel.line(f"median over {over}")
             panel.band(f"min to max over {over.runs or over}")
         if (relative.groupby(hue)["noise_floor"].median() > bottom).any():
-            panel.line("noise floor", ":", width=0.8)
+            panel.line("noise floor", DOTTED, width=0.8)
         if (relative["singular_value"] <= relative["noise_floor"]).any():
             panel.line("below the noise floor (may be rounding alone)", alpha=PALE)
         panel.ax.set(xlabel="index i", ylabel=r"$\sigma_i/\sigma_1$", ylim=(bottom, 1.6))
     return panel.ax
-
-
-def positive_values(spectra: pd.DataFrame) -> pd.DataFrame:
-    """A copy of the singular values that a log axis can show."""
-    if spectra.empty:
-        raise RankscopeError("no spectra are stored of these matrices")
-    positive = spectra[spectra["singular_value"] > 0].copy()
-    if positive.empty:
-        raise RankscopeError("no singular value is positive: there is no spectrum to draw")
-    return positive
-
-
-def _relative(spectra: pd.DataFrame) -> pd.DataFrame:
-    positive = positive_values(spectra)
-    matrix = [column for column in MATRIX if column in positive.columns]
-    largest = positive.groupby(matrix, dropna=False)["singular_value"].transform("max")
-    for column in ("singular_value", "lower", "upper", "noise_floor"):
-        positive[column] = positive[column] / largest
-    positive["matrix"] = positive.groupby(matrix, dropna=False).ngroup()
-    return positive.assign(index=positive["index"] + 1)
 
 
 def _draw_decay(
@@ -137,19 +119,10 @@ def _draw_decay(
     for part, alpha in ((middle.where(is_above), 1.0), (pale, PALE)):
         ax.plot(part.index, part, color=style.color, linestyle=style.dashes, alpha=alpha)
     draw_band(ax, middle.index, (low.where(is_above), high), style)
-    ax.axhline(floor, color=style.color, linestyle=":", linewidth=0.8)
+    ax.axhline(floor, color=style.color, linestyle=DOTTED, linewidth=0.8)
     mark_end(ax, floor, style)
     last = middle[is_above].iloc[-1:]
     ax.plot(last.index, last, marker=style.marker, markersize=END_MARK, color=style.color)
-
-
-def lower_end(spectra: pd.DataFrame, hue: str) -> float:
-    """Lower end of the axis: below all values above their floor, and below floors that are near."""
-    is_above = spectra["singular_value"] > spectra["noise_floor"]
-    counted = spectra[is_above] if is_above.any() else spectra
-    least = 0.5 * float(counted["singular_value"].min())
-    floors = spectra.groupby(hue)["noise_floor"].median()
-    return min([least, *(0.5 * float(floor) for floor in floors if floor > least / NEAR)])
 
 
 @paper_look()
@@ -213,32 +186,19 @@ def spectra_grid(
     rows = rows[rows["spectral_norm"] > 0]
     if rows.empty:
         raise RankscopeError(f"every matrix of component {component!r} is zero: it has no spectrum")
-    steps = _early_middle_late(rows)
-    roles = _typical_roles(rows) if roles is None else roles
-    width = float(mpl.rcParams["figure.figsize"][0])
+    steps = early_middle_late(rows)
+    roles = typical_roles(rows) if roles is None else roles
+    width = figure_width()
     figure, grid = new_figure(len(roles), len(steps), size=(width, 0.4 + 1.35 * len(roles)))
     names = series_names(table, hue)
+    for step, column in zip(steps, zip(*grid, strict=True), strict=True):
+        spectra = results.spectra(component=component, step=step, role=roles)
+        if hue not in spectra.columns:
+            spectra = spectra.assign(**{hue: spectra["run"].map(by_run(table, hue))})
+        for role, ax in zip(roles, column, strict=True):
+            own = spectra[spectra["role"] == role]
+            draw(own, hue=hue, names=names, legend=False, ax=ax)
+        column[0].set_title(f"{step_label(table)} {step}")
     for role, line in zip(roles, grid, strict=True):
-        for step, ax in zip(steps, line, strict=True):
-            spectra = results.spectra(component=component, step=step, role=role)
-            if hue not in spectra.columns:
-                spectra = spectra.assign(**{hue: spectra["run"].map(by_run(table, hue))})
-            draw(spectra, hue=hue, names=names, legend=False, ax=ax)
         row_title(line[-1], role_title(role, rows[rows["role"] == role]).replace("  ", "\n"))
-    for step, ax in zip(steps, grid[0], strict=True):
-        ax.set_title(f"{step_label(table)} {step}")
     return figure, [ax for line in grid for ax in line]
-
-
-def _early_middle_late(rows: pd.DataFrame) -> list[int]:
-    """First, middle and last of the steps that all runs have, or of all if they share none."""
-    by_run = [set(series) for _, series in rows.groupby("run")["step"]]
-    steps = sorted(set.intersection(*by_run) or set.union(*by_run))
-    return sorted({int(steps[0]), int(steps[len(steps) // 2]), int(steps[-1])})
-
-
-def _typical_roles(rows: pd.DataFrame) -> list[str]:
-    roles = in_order(rows["role"])
-    attention = next((role for role in ("v", "q", "k", "o") if role in roles), roles[0])
-    mlp = next((role for role in ("down", "up", "gate") if role in roles), roles[-1])
-    return list(dict.fromkeys([attention, mlp]))

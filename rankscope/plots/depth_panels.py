@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -15,27 +14,27 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rankscope.errors import RankscopeError, WrongSettingError
-from rankscope.plots.coloured_cells import in_layers
+from rankscope.errors import WrongSettingError
 from rankscope.plots.grid import new_figure, row_title, shared_legend
+from rankscope.plots.label_texts import name_title, wrapped
 from rankscope.plots.marks import draw_band, draw_marks
 from rankscope.plots.metric_lines import MOST_MARKERS, PART_WIDTH
-from rankscope.plots.panel import GREY, Panel, drawn_on, label_log_axis
-from rankscope.plots.style import DARKENING, SeriesStyle, name_title, paper_look, wrapped
-from rankscope.plots.time_axis import step_label, time_axis
-from rankscope.statistics.depth import LEAST_LAYERS, layer_means, over_runs, slopes
+from rankscope.plots.panel import GREY, ROUND, Panel, drawn_on, label_log_axis
+from rankscope.plots.style import DARKENING, SeriesStyle, figure_width, paper_look
+from rankscope.plots.time_axis import time_axis
+from rankscope.statistics.depth import in_every_layer, known_slopes, layer_means
 from rankscope.statistics.quantities import quantity
-from rankscope.statistics.replicates import (
-    are_replicates,
-    at_common_steps,
-    by_group,
-    none_in_common,
+from rankscope.statistics.replicates import at_common_steps, by_group
+from rankscope.statistics.row_choice import (
+    chosen_rows,
+    in_order,
+    require_metric,
+    series_names,
+    step_label,
 )
-from rankscope.statistics.row_choice import chosen_rows, in_order, require_metric, series_names
 from rankscope.statistics.step_summary import summarised_over
 
 MOST_STEPS, MOST_TICKS = 6, 4
-ROUND = [1, 2, 2.5, 5, 10]
 ROW_HEIGHT = 1.0
 BAR_PAD = 0.1
 ROW_TITLE = 0.25  # of the width
@@ -85,12 +84,12 @@ def layer_profile(
     >>> len(ax.lines)
     4
     """
-    rows = _in_every_layer(chosen_rows(table, component=component, role=role, run=run))
+    rows = in_every_layer(chosen_rows(table, component=component, role=role, run=run))
     scale = Normalize(float(rows["step"].min()), float(rows["step"].max()))
     ax = plt.gca() if ax is None else ax
     _draw_profiles(ax, rows, column, scale, steps=steps)
     ax.set(xlabel="layer", ylabel=quantity(column).label)
-    if colorbar:
+    if colorbar and _has_steps(scale):
         ax.figure.colorbar(ScalarMappable(scale, DARKENING), ax=ax, label=step_label(table))
     return ax
 
@@ -140,8 +139,8 @@ def depth_slope(
     'slope of PER per layer'
     """
     table, hue = by_group(table, group, hue)
-    rows = _in_every_layer(chosen_rows(table, component=component, role=role))
-    found = _known_slopes(rows, column, hue)
+    rows = in_every_layer(chosen_rows(table, component=component, role=role))
+    found = known_slopes(rows, column, hue)
     with drawn_on(ax, series_names(table, hue), legend=legend) as panel:
         for name, series in found.groupby(hue, sort=True):
             _draw_slopes(panel.ax, series, panel.series(name))
@@ -177,10 +176,10 @@ def depth_profiles(
     ['layer', 'step']
     """
     table, hue = by_group(table, group, hue)
-    rows = _in_every_layer(chosen_rows(table, component=component, role=role))
-    found = _known_slopes(rows, column, hue)
+    rows = in_every_layer(chosen_rows(table, component=component, role=role))
+    found = known_slopes(rows, column, hue)
     names = in_order(rows[hue]) if hue == "role" else sorted(found[hue].unique())
-    width, height = float(mpl.rcParams["figure.figsize"][0]), 0.55 + ROW_HEIGHT * len(names)
+    width, height = figure_width(), 0.55 + ROW_HEIGHT * len(names)
     figure, grid = new_figure(len(names), 2, size=(width, height), share_x="col", share_y="col")
     scale = Normalize(float(rows["step"].min()), float(rows["step"].max()))
     for name, (profiles, slope) in zip(names, grid, strict=True):
@@ -197,56 +196,23 @@ def depth_profiles(
                 # layout measured the labels at.
                 ax.yaxis.set_major_locator(MaxNLocator(nbins=MOST_TICKS, steps=ROUND))
         row_title(slope, name_title(name, ROW_TITLE * width))
-    for ax, title in zip(grid[0], (quantity(column).symbol, _slope_label(column)), strict=True):
+    symbol, unit = quantity(column).symbol, step_label(table)
+    drawn = symbol if _has_steps(scale) else f"{symbol} at {unit} {rows['step'].iloc[0]}"
+    for ax, title in zip(grid[0], (drawn, _slope_label(column)), strict=True):
         ax.set_title(wrapped(title, 0.4 * width))
     grid[-1][0].set_xlabel("layer")
-    grid[-1][1].set_xlabel(step_label(table))
+    grid[-1][1].set_xlabel(unit)
     shared_legend(figure, [line[1] for line in grid], hole=None)
-    figure.colorbar(
-        ScalarMappable(scale, DARKENING),
-        ax=[line[0] for line in grid],
-        location="bottom",
-        label=f"{step_label(table)} of each line",
-        aspect=30,
-        pad=BAR_PAD / len(names),
-    )
+    if _has_steps(scale):
+        figure.colorbar(
+            ScalarMappable(scale, DARKENING),
+            ax=[line[0] for line in grid],
+            location="bottom",
+            label=f"{unit} of each line",
+            aspect=30,
+            pad=BAR_PAD / len(names),
+        )
     return figure
-
-
-def has_depth(table: pd.DataFrame, component: str) -> bool:
-    """Whether the table has this component in enough layers for a slope."""
-    if not {"component", "layer"} <= {*table.columns}:
-        return False
-    layers = table[table["component"] == component].groupby("run")["layer"].nunique()
-    return bool(layers.max() >= LEAST_LAYERS) if len(layers) else False
-
-
-def _in_every_layer(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of those roles that every layer of their run has.
-
-    A mean over roles would otherwise be one of different matrices in different layers.
-    """
-    rows = in_layers(rows)
-    layers = rows.groupby(["run", "role"])["layer"].transform("nunique")
-    there = rows[layers == rows.groupby("run")["layer"].transform("nunique")]
-    if there.empty:
-        raise RankscopeError("no role is in every layer: choose one as `role`")
-    return there
-
-
-def _known_slopes(rows: pd.DataFrame, column: str, hue: str) -> pd.DataFrame:
-    if hue == "layer":
-        raise WrongSettingError("the slope is over layers: choose another column as `hue`")
-    if are_replicates(rows, hue):
-        rows = rows[at_common_steps(rows, hue)]
-        if rows.empty:
-            raise none_in_common(rows, hue)
-        found = over_runs(slopes(rows, column, by=[hue, "run", "window"]), by=[hue, "window"])
-    else:
-        found = slopes(rows, column, by=[hue, "window"])
-    if found["slope"].isna().all():
-        raise RankscopeError(f"{column!r} has values in fewer than {LEAST_LAYERS} layers: no slope")
-    return found
 
 
 def _draw_profiles(
@@ -276,6 +242,11 @@ def _draw_profiles(
     ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
     if is_log:
         label_log_axis(ax)
+
+
+def _has_steps(scale: Normalize) -> bool:
+    """Whether the colours are of several steps."""
+    return scale.vmin != scale.vmax
 
 
 def _spread(steps: list[int]) -> list[int]:

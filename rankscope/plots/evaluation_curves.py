@@ -12,17 +12,19 @@ from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import panel_figure, panel_grid, shared_legend
-from rankscope.plots.interval_lines import Interval, draw_intervals
+from rankscope.plots.interval_lines import draw_intervals
 from rankscope.plots.metric_lines import scale_axis
 from rankscope.plots.panel import drawn_on
 from rankscope.plots.published_lines import draw_published_scores, fit_published
-from rankscope.plots.style import paper_look, plain
-from rankscope.plots.time_axis import step_label, time_axis
+from rankscope.plots.style import paper_look
+from rankscope.plots.time_axis import time_axis
+from rankscope.statistics.interval_points import Interval
+from rankscope.statistics.markup import literal
+from rankscope.statistics.performance_measures import PHENOMENON, main_measures, phenomena
 from rankscope.statistics.quantities import SCORE_QUANTITIES, quantity
 from rankscope.statistics.replicates import by_group, group_names, runs_over
-from rankscope.statistics.row_choice import series_names
+from rankscope.statistics.row_choice import series_names, step_label
 
-PHENOMENON = "phenomenon:"
 CHANCE = 0.5
 FEW_DOCUMENTS = 50
 """Documents below which intervals of texts are nominal: fewer than 95 % hold the truth."""
@@ -31,7 +33,6 @@ NOMINAL = f"nominal 95 % interval (under {FEW_DOCUMENTS} documents)"
 
 OF_SENTENCES = ("accuracy", "ties")
 """Measures that are not means over documents."""
-_MAIN = ("perplexity", "loss", "accuracy")
 
 
 def score(
@@ -165,7 +166,7 @@ def performance(
     draw = partial(score, evaluation, runs=runs, hue=hue, published=published, legend=False)
     for (task, group, metric), ax in zip(shown, panels, strict=True):
         draw(metric, task=task, group=group, ax=ax)
-        ax.set(title=plain(task), xlabel="")
+        ax.set(title=literal(task), xlabel="")
     figure.supxlabel(step_label(evaluation))
     shared_legend(figure, panels, hole=None)
     return fit_published(figure, evaluation, published=published)
@@ -207,24 +208,7 @@ def blimp_phenomena(
         raise RankscopeError("the evaluation holds no accuracies of BLiMP by phenomenon")
     draw = partial(score, evaluation, runs=runs, hue=hue, published=published, legend=False)
     figure = panel_figure(
-        {name: plain(name.removeprefix(PHENOMENON).replace("_", " ")) for name in groups},
+        {name: literal(name.removeprefix(PHENOMENON).replace("_", " ")) for name in groups},
         lambda name, ax: draw("accuracy", task="blimp", group=name, ax=ax),
     )
     return fit_published(figure, evaluation, published=published)
-
-
-def main_measures(evaluation: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """Task, group and metric of the main measure of each task, texts first."""
-    whole = evaluation[evaluation["group"] == "all"]
-    measures = [
-        (str(task), "all", next(name for name in _MAIN if name in there))
-        for task, there in whole.groupby("task")["metric"].agg(set).items()
-        if there & {*_MAIN}
-    ]
-    return sorted(measures, key=lambda measure: (_MAIN.index(measure[2]), measure[0]))
-
-
-def phenomena(evaluation: pd.DataFrame) -> list[str]:
-    """Groups of BLiMP that are phenomena, by name."""
-    is_one = evaluation["group"].str.startswith(PHENOMENON) & (evaluation["task"] == "blimp")
-    return sorted(set(evaluation.loc[is_one & (evaluation["metric"] == "accuracy"), "group"]))

@@ -14,11 +14,12 @@ from rankscope.errors import WrongSettingError
 from rankscope.plots.feature_lines import features
 from rankscope.plots.gallery_figure import GalleryFigure
 from rankscope.plots.layer_maps import feature_maps
-from rankscope.plots.published_lines import has_published_similarities
 from rankscope.plots.similarity_lines import PUBLISHED, WITH, Measured, OverSteps, similarities
 from rankscope.plots.similarity_matrices import layer_similarities, run_similarities
 from rankscope.results.results import Results
-from rankscope.statistics.feature_rows import both_sides, rows_at
+from rankscope.statistics.compared_features import both_sides
+from rankscope.statistics.feature_rows import rows_at
+from rankscope.statistics.published_rows import has_published_similarities
 from rankscope.statistics.quantities import FEATURE_QUANTITIES
 
 PLURALS = {"block": "features", "attention": "attention-outputs", "mlp": "mlp-outputs"}

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rankscope.errors import RankscopeError
-from rankscope.metrics import noise_matters
 from rankscope.plots.grid import panel_figure
-from rankscope.plots.interval_lines import draw_intervals, interval_of
+from rankscope.plots.interval_lines import draw_intervals
 from rankscope.plots.metric_lines import scale_axis
 from rankscope.plots.panel import drawn_on
-from rankscope.plots.style import paper_look, plain
+from rankscope.plots.style import paper_look
 from rankscope.plots.time_axis import time_axis
-from rankscope.statistics.feature_rows import few, places_of, require_number, rows_at
+from rankscope.statistics.feature_rows import (
+    at_layer,
+    gaussian_values,
+    is_noisy,
+    place_titles,
+    places_of,
+    probe_text,
+    require_number,
+    rows_at,
+)
+from rankscope.statistics.interval_points import interval_columns
 from rankscope.statistics.quantities import FEATURE_QUANTITIES, quantity
 from rankscope.statistics.replicates import by_group, runs_over
 from rankscope.statistics.row_choice import series_names
-
-MOST_PLACES = 8
-"""Panels of a figure; of more places, evenly spread ones are drawn."""
-RESOLVED = {"rankme": "rankme_resolved", "per": "rankme_resolved"}
-RESOLVED |= {f"{name}_centred": "rankme_centred_resolved" for name in ("rankme", "per")}
-NAMES = {"embedding": "embedding", "final": "after the last norm"}
 
 
 def feature(
@@ -87,15 +87,15 @@ def feature(
     rows = at_layer(rows, layer, at=at)
     drawn = quantity(column, FEATURE_QUANTITIES)
     with drawn_on(ax, series_names(table, hue), legend=legend) as panel:
-        panel.baseline(_gaussian(rows, column), "Gaussian features of the same size")
+        panel.baseline(gaussian_values(rows, column), "Gaussian features of the same size")
         draw_intervals(
             panel,
             rows,
-            interval_of(rows, column),
+            interval_columns(rows, column),
             hue=hue,
             over=runs_over(rows, hue),
             log=drawn.log,
-            noisy=_is_noisy(rows, column),
+            noisy=is_noisy(rows, column),
         )
         panel.note(probe_text(rows))
         time_axis(panel, table, rows, hue=hue)
@@ -135,50 +135,3 @@ def features(
         place_titles(places_of(rows)),
         lambda layer, ax: feature(rows, column, layer=layer, at=at, hue=hue, legend=False, ax=ax),
     )
-
-
-def place_titles(places: Sequence[tuple[int, str]]) -> dict[int, str]:
-    """What panels call places, by layer: all of them, or eight evenly spread ones."""
-    return {
-        layer: NAMES.get(at) or f"{plain(at)} {layer}" for layer, at in few(places, MOST_PLACES)
-    }
-
-
-def at_layer(rows: pd.DataFrame, layer: int | None, *, at: str) -> pd.DataFrame:
-    """Rows of one layer; by default of the last one that is not after the last norm."""
-    if layer is None:
-        inside = rows.loc[rows["at"] == at, "layer"]
-        layer = int(inside.max()) if len(inside) else int(rows["layer"].max())
-    chosen = rows[rows["layer"] == layer]
-    if chosen.empty:
-        there = ", ".join(str(layer) for layer, _ in places_of(rows)) or "none"
-        raise RankscopeError(f"no features of layer {layer}: the table has {there}")
-    return chosen
-
-
-def probe_text(rows: pd.DataFrame) -> str:
-    """Which text, and how many tokens of it."""
-    counts = sorted({*rows["tokens"].dropna().astype(int)})
-    tokens = "–".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else "no"
-    last = "last tokens of windows" if (rows["features"] == "last").all() else "tokens"
-    names = ", ".join(plain(name) for name in rows["text"].dropna().unique())
-    differ = len(counts) > 1 or ("probe" in rows and rows["probe"].nunique() > 1)
-    remark = "; the runs read different tokens: do not compare them" if differ else ""
-    return f"text {names}: {tokens} {last}{remark}"
-
-
-def _is_noisy(rows: pd.DataFrame, column: str) -> pd.Series[bool] | None:
-    """Whether rounding noise may be more than 1 % of an effective rank."""
-    resolved = RESOLVED.get(column, "")
-    if resolved not in rows:
-        return None
-    rank = rows[resolved.removesuffix("_resolved")].to_numpy(float)
-    return pd.Series(noise_matters(rank, rows[resolved].to_numpy(float)), index=rows.index)
-
-
-def _gaussian(rows: pd.DataFrame, column: str) -> list[float]:
-    """The values for Gaussian features of the sizes that occur."""
-    baseline = f"{column}_gaussian"
-    if column == "mean_cosine":
-        return [0.0]
-    return sorted({*rows[baseline].dropna().round(6)}) if baseline in rows else []

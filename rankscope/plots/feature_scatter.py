@@ -9,18 +9,22 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rankscope.errors import WrongSettingError
-from rankscope.plots.feature_lines import probe_text
 from rankscope.plots.grid import panel_figure
 from rankscope.plots.marks import draw_marks
-from rankscope.plots.metric_lines import MOST_MARKERS
-from rankscope.plots.panel import Panel, label_log_axis
+from rankscope.plots.metric_lines import MOST_MARKERS, scale_axis
+from rankscope.plots.panel import Panel
 from rankscope.plots.style import SeriesStyle, paper_look, series_styles
-from rankscope.plots.time_axis import step_label
-from rankscope.statistics.feature_rows import beside_weights, rows_at
+from rankscope.statistics.feature_rows import beside_weights, layer_points, probe_text, rows_at
 from rankscope.statistics.quantities import FEATURE_QUANTITIES, quantity
 from rankscope.statistics.replicates import by_group, runs_over
-from rankscope.statistics.row_choice import by_run, chosen_rows, role_titles, series_names
+from rankscope.statistics.row_choice import (
+    by_run,
+    chosen_rows,
+    role_titles,
+    series_names,
+    span_text,
+    step_label,
+)
 
 
 @paper_look()
@@ -92,39 +96,23 @@ def features_against_weights(
         panel = Panel(ax, series_styles(series_names(metrics, hue)))
         own = points[points["role"] == role]
         for name, series in own.groupby(hue, sort=True):
-            _draw(ax, _means(series), panel.series(name, dashes=""))
+            _draw(ax, layer_points(series), panel.series(name, dashes=""))
         _explain(panel, own, hue, note=probe_text(rows[rows["step"].isin(points["step"])]))
-        ax.set(xlabel=where, ylabel=drawn.label)
+        scale_axis(ax, drawn)
+        ax.set_xlabel(where)
         if weights.log:
             ax.set_xscale("log")
-        if drawn.log:
-            ax.set_yscale("log")
-            label_log_axis(ax)
 
     rows_drawn = chosen_rows(metrics, component=component)
     titles = role_titles(rows_drawn[rows_drawn["role"].isin(points["role"])])
     return panel_figure(titles, draw)
 
 
-def has_features_of_weights(metrics: pd.DataFrame, representations: pd.DataFrame) -> bool:
-    """Whether some run has weights and features of blocks at a step."""
-    try:
-        rows = rows_at(representations)
-        return len(beside_weights(metrics, rows, "per", "per")) > 0
-    except WrongSettingError:
-        return False
-
-
 def _steps(points: pd.DataFrame, unit: str) -> str:
     """At which step, or range of last steps, the points are."""
-    first, last = int(points["step"].min()), int(points["step"].max())
-    return f"{unit} {first}" if first == last else f"the last {unit} of each run ({first}–{last})"
-
-
-def _means(series: pd.DataFrame) -> pd.DataFrame:
-    """One point per layer; the ends of the interval only of a single run."""
-    means = series.groupby("layer")[["weights", "features", "low", "high"]].mean()
-    return means if series["run"].nunique() == 1 else means.assign(low=float("nan"))
+    steps = span_text(points["step"])
+    is_one = points["step"].nunique() == 1
+    return f"{unit} {steps}" if is_one else f"the last {unit} of each run ({steps})"
 
 
 def _draw(ax: Axes, points: pd.DataFrame, style: SeriesStyle) -> None:

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from rankscope.durable import write_file
 from rankscope.errors import require_folder
-from rankscope.plots.captions import Caption, latex
+from rankscope.plots.captions import Caption
+from rankscope.statistics.markup import latex
 
 # Neither file says when and by which version it was made, so that git sees only real changes.
 _METADATA: dict[str, dict[str, Any]] = {

@@ -12,39 +12,38 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rankscope.errors import WrongSettingError, closest_first
-from rankscope.plots.adapter_cycles import adapter_ranks, has_subspaces, has_varied_ranks
+from rankscope.plots.adapter_cycles import adapter_ranks
 from rankscope.plots.chosen_results import ChosenResults, Study
 from rankscope.plots.circuit_maps import head_maps
 from rankscope.plots.correlations import has_correlations, rank_and_performance
 from rankscope.plots.decay import update_spectra
-from rankscope.plots.depth_panels import depth_profiles, has_depth
+from rankscope.plots.depth_panels import depth_profiles
 from rankscope.plots.energy_lines import figure_of_energies
-from rankscope.plots.evaluation_curves import blimp_phenomena, main_measures, performance, phenomena
+from rankscope.plots.evaluation_curves import blimp_phenomena, performance
 from rankscope.plots.feature_figures import default_features, figures_of_features
-from rankscope.plots.feature_scatter import features_against_weights, has_features_of_weights
+from rankscope.plots.feature_scatter import features_against_weights
 from rankscope.plots.gallery_figure import PLACES, GalleryFigure, with_tables
-from rankscope.plots.half_panels import by_half, has_halves
+from rankscope.plots.half_panels import by_half
 from rankscope.plots.histograms import update_histograms
 from rankscope.plots.intruder_maps import intruders
 from rankscope.plots.maps import heatmaps
 from rankscope.plots.merge_alignment import merge_overlaps
-from rankscope.plots.published_lines import has_published_scores, has_published_spectra
-from rankscope.plots.rate_curves import has_learning_rate, learning_rates
 from rankscope.plots.role_panels import condition_number, outliers, per, tail_index
-from rankscope.plots.run_scatter import has_run_points, rank_against_performance
+from rankscope.plots.run_scatter import rank_against_performance
 from rankscope.plots.staircases import merged_ranks
-from rankscope.plots.style import plain
 from rankscope.plots.subspace_lines import overlaps
-from rankscope.plots.training_curves import has_loss, losses
+from rankscope.plots.training_curves import learning_rates, losses
 from rankscope.results.results import STORED, Results
 from rankscope.statistics.correlation import correlate
-from rankscope.statistics.feature_rows import kinds_of_places
+from rankscope.statistics.cycle_ranks import has_varied_ranks
+from rankscope.statistics.depth import LEAST_LAYERS
+from rankscope.statistics.feature_rows import has_features_of_weights, kinds_of_places
+from rankscope.statistics.logged_series import is_logged
+from rankscope.statistics.markup import literal
+from rankscope.statistics.performance_measures import has_run_points, main_measures, phenomena
+from rankscope.statistics.published_rows import has_published_scores, has_published_spectra
 from rankscope.statistics.replicates import all_runs, groups_of
-from rankscope.statistics.row_choice import (
-    by_run,
-    distinct,
-    series_names,
-)
+from rankscope.statistics.row_choice import by_run, distinct, most_layers, series_names
 from rankscope.statistics.subspace_means import Measure, has_comparisons
 
 PLURALS = {"weight": "weights", "update": "updates", "adapter": "adapters", "merge": "merges"}
@@ -65,6 +64,7 @@ BOTH = tuple(
 )
 MERGED = ("name", "effective_rank", "numerical_rank", "per", *COMPANIONS["per"])
 PER, KAPPA, MAP, HALVES = "per-", "condition-numbers-", "heatmap-", "halves-"
+IN_HALVES = 4  # layers that have two in each half
 RESOLVED = "weights above the noise floor"
 
 
@@ -73,47 +73,30 @@ def figures_of(component: str) -> dict[str, GalleryFigure]:
     plural, words = PLURALS.get(component, component), component.replace("_", "-")
     kappa = "condition_number" if component in ("weight", "base") else "condition_number_r"
 
-    def in_halves(column: str) -> GalleryFigure:
-        made = _of_matrices(
-            column,
-            component,
-            lambda r, hue: by_half(r.metrics, column, component=component, hue=hue),
+    def over_time(column: str, draw: Callable[..., Figure]) -> GalleryFigure:
+        return replace(
+            _of_matrices(column, component, draw),
+            draw=lambda r, hue, p=False: draw(r.metrics, component, hue=hue, published=p),
+            has_published=lambda r: has_published_spectra(_sizes(r, component), column, component),
         )
+
+    def in_halves(column: str) -> GalleryFigure:
+        made = _of_matrices(column, component, partial(by_half, column=column, component=component))
         return replace(
             made,
-            has_data=lambda r: made.has_data(r) and has_halves(_layers(r, component), component),
-            drawn_from=f"{made.drawn_from} in four layers or more",
+            has_data=lambda r: made.has_data(r) and _are_in_halves(r, component),
+            drawn_from=f"{made.drawn_from} in four layers or more at several steps",
         )
 
     return {
-        f"{PER}{plural}": replace(
-            _of_matrices(
-                "per",
-                component,
-                lambda r, hue, p=False: per(r.metrics, component, hue=hue, published=p),
-            ),
-            has_published=lambda r: has_published_spectra(_sizes(r, component), "per", component),
-        ),
-        f"{KAPPA}{plural}": replace(
-            _of_matrices(
-                kappa,
-                component,
-                lambda r, hue, p=False: condition_number(
-                    r.metrics, component, hue=hue, published=p
-                ),
-            ),
-            has_published=lambda r: has_published_spectra(_sizes(r, component), kappa, component),
-        ),
+        f"{PER}{plural}": over_time("per", per),
+        f"{KAPPA}{plural}": over_time(kappa, condition_number),
         f"{HALVES}{PER}{plural}": in_halves("per"),
         f"{HALVES}{KAPPA}{plural}": in_halves(kappa),
-        f"{words}-histograms": _of_spectra(
-            component, lambda r, hue: update_histograms(r, component=component, hue=hue)
-        ),
-        f"{words}-spectra": _of_spectra(
-            component, lambda r, hue: update_spectra(r, component=component, hue=hue)
-        ),
+        f"{words}-histograms": _of_spectra(component, update_histograms),
+        f"{words}-spectra": _of_spectra(component, update_spectra),
         f"{MAP}{PER}{plural}": _of_matrices(
-            "per", component, lambda r, hue: heatmaps(r.metrics, component=component, hue=hue)
+            "per", component, partial(heatmaps, component=component)
         ),
     }
 
@@ -121,10 +104,10 @@ def figures_of(component: str) -> dict[str, GalleryFigure]:
 def _of_matrices(
     column: str, component: str, draw: Callable[..., Figure], drawn_from: str = ""
 ) -> GalleryFigure:
-    """A figure of a metric of one component; ``drawn_from`` is its name if not given."""
+    """A figure of the metrics of one component; ``drawn_from`` is its name if not given."""
     plural = PLURALS.get(component, component).replace("-", " ")
     return GalleryFigure(
-        draw,
+        lambda r, hue: draw(r.metrics, hue=hue),
         lambda r: _has_value(r, component, column),
         drawn_from or plural,
         component,
@@ -133,21 +116,32 @@ def _of_matrices(
     )
 
 
-def _of_spectra(component: str, draw: Callable[[Results, str], Figure]) -> GalleryFigure:
-    return replace(_of_matrices("per", component, draw), columns=(*STORED, "spectral_norm"))
+def _of_spectra(component: str, draw: Callable[..., Figure]) -> GalleryFigure:
+    return replace(
+        _of_matrices("per", component, draw),
+        draw=lambda r, hue: draw(r, component=component, hue=hue),
+        columns=(*STORED, "spectral_norm"),
+    )
 
 
 def _has_value(results: Results, component: str, column: str) -> bool:
-    values = results.rows(["component", column], component=component)
-    return bool(values[column].notna().any())
+    return bool(results.rows([column], component=component)[column].notna().any())
 
 
-def _layers(results: Results, component: str) -> pd.DataFrame:
-    return results.rows(["run", "layer", "component"], component=component)
+def _are_in_halves(results: Results, component: str) -> bool:
+    """Whether each half has several layers, and lines, whose dashes tell the halves apart."""
+    steps = results.distinct(["step", "component"], component=component)["step"]
+    return _most_layers(results, component) >= IN_HALVES and steps.nunique() > 1
+
+
+def _most_layers(results: Results, component: str) -> int:
+    return most_layers(
+        results.distinct(["run", "layer", "component"], component=component), component
+    )
 
 
 def _sizes(results: Results, component: str) -> pd.DataFrame:
-    return results.rows(["run", "role", "component", "rows", "cols"], component=component)
+    return results.distinct(["run", "role", "component", "rows", "cols"], component=component)
 
 
 def selected(
@@ -170,7 +164,7 @@ def selected(
     is_in_memory = not isinstance(results, Results) or "metrics" in vars(results) or results.own
     tables = {name: getattr(results, name) for name in TABLES if name != "metrics" or is_in_memory}
     tables = {name: table for name, table in tables.items() if "run" in table}
-    measured = results.rows(["run", "role"])
+    measured = results.distinct(["run", "role"])
     there = dict.fromkeys(run for table in (measured, *tables.values()) for run in all_runs(table))
     _check("run", runs, [there])
     _check("role", roles, [measured["role"].unique()])
@@ -213,7 +207,7 @@ def gallery(
 def _figures_for(
     results: Results, only: Collection[str], components: Collection[str]
 ) -> dict[str, GalleryFigure]:
-    there = distinct(results.rows(["component"]), "component")
+    there = distinct(results.distinct(["component"]), "component")
     _check("component", components, [there])
     kinds = kinds_of_places(results.representations)
     of_text = reduce(or_, map(figures_of_features, kinds), OF_TEXT)
@@ -247,8 +241,8 @@ def _default(component: str, *kinds: str) -> dict[str, GalleryFigure]:
 
 def _without_weights(results: Results) -> list[str]:
     """Runs without weights: of others, figures of adapters would show both."""
-    every = results.rows(["run"])["run"].unique()
-    whole = results.rows(["run"], component="weight")["run"].unique()
+    every = results.distinct(["run"])["run"]
+    whole = results.distinct(["run"], component="weight")["run"].unique()
     return [run for run in every if run not in whole]
 
 
@@ -278,7 +272,7 @@ def _of_other_texts(
         parts = [part for part, first in zip(probe, names[0], strict=True) if part != first]
         for name, figure in figures.items():
             if figure.has_data(chosen(results)):
-                words = (f"{part} tokens" if part == probe[1] else plain(part) for part in parts)
+                words = (f"{part} tokens" if part == probe[1] else literal(part) for part in parts)
                 title = ", ".join([figure.title, *words])
                 end = re.sub(r"[^\w.]+", "-", "-".join(parts))
                 made[f"{name}-{end}"] = replace(_from(figure, chosen), title=title)
@@ -309,11 +303,9 @@ def _from(figure: GalleryFigure, chosen: Callable[[Results], Results]) -> Galler
     )
 
 
-def _of_subspaces(
-    measure: Measure, component: str, draw: Callable[[pd.DataFrame, str], Figure]
-) -> GalleryFigure:
+def _of_subspaces(measure: Measure, component: str, draw: Callable[..., Figure]) -> GalleryFigure:
     return GalleryFigure(
-        lambda results, hue: draw(results.subspaces, hue),
+        lambda results, hue: draw(results.subspaces, hue=hue),
         lambda results: has_comparisons(results.subspaces, measure, component),
         f"subspaces of {PLURALS[component]}, which `analyze` measures if `subspaces` is set",
         component,
@@ -367,48 +359,33 @@ OF_TEXT: dict[str, GalleryFigure] = {
 FIGURES: dict[str, GalleryFigure] = {
     "loss": GalleryFigure(
         lambda r, hue: losses(r.training, runs=_names(r, r.training, hue), hue=hue),
-        lambda r: has_loss(r.training),
+        lambda r: is_logged(r.training, "loss"),
         "logged training loss",
         table=attrgetter("training"),
     ),
     "learning-rate": GalleryFigure(
         lambda r, hue: learning_rates(r.training, runs=_names(r, r.training, hue), hue=hue),
-        lambda r: has_learning_rate(r.training),
+        lambda r: is_logged(r.training, "learning_rate"),
         "logged learning rate",
         table=attrgetter("training"),
     ),
     **_default("weight", PER, KAPPA, MAP, HALVES),
     "condition-numbers-90-weights": _of_matrices(
-        "condition_number_90",
-        "weight",
-        lambda r, hue: condition_number(r.metrics, column="condition_number_90", hue=hue),
+        "condition_number_90", "weight", partial(condition_number, column="condition_number_90")
     ),
-    "tail-index-weights": _of_matrices(
-        "tail_index", "weight", lambda r, hue: tail_index(r.metrics, hue=hue), RESOLVED
+    "tail-index-weights": _of_matrices("tail_index", "weight", tail_index, RESOLVED),
+    "outliers-weights": _of_matrices("outliers", "weight", outliers, RESOLVED),
+    "depth-per-weights": replace(
+        _of_matrices("per", "weight", depth_profiles, "weights in three layers or more"),
+        has_data=lambda r: _most_layers(r, "weight") >= LEAST_LAYERS,
     ),
-    "outliers-weights": _of_matrices(
-        "outliers", "weight", lambda r, hue: outliers(r.metrics, hue=hue), RESOLVED
-    ),
-    "depth-per-weights": GalleryFigure(
-        lambda r, hue: depth_profiles(r.metrics, hue=hue),
-        lambda r: has_depth(_layers(r, "weight"), "weight"),
-        "weights in three layers or more",
-        "weight",
-        columns=["per", *COMPANIONS["per"]],
-    ),
-    "overlap-weights": _of_subspaces(
-        "overlap", "weight", lambda table, hue: overlaps(table, hue=hue)
-    ),
+    "overlap-weights": _of_subspaces("overlap", "weight", overlaps),
     "update-energy-weights": _of_subspaces(
-        "update_energy",
-        "weight",
-        lambda table, hue: overlaps(table, measure="update_energy", hue=hue),
+        "update_energy", "weight", partial(overlaps, measure="update_energy")
     ),
-    "intruders-weights": _of_subspaces(
-        "intruders", "weight", lambda table, hue: intruders(table, hue=hue)
-    ),
+    "intruders-weights": _of_subspaces("intruders", "weight", intruders),
     "intruders-weights-since-first": _of_subspaces(
-        "intruders", "weight", lambda table, hue: intruders(table, against="first", hue=hue)
+        "intruders", "weight", partial(intruders, against="first")
     ),
     **figures_of("update"),
     **_default("cumulative_update", PER, MAP),
@@ -417,29 +394,19 @@ FIGURES: dict[str, GalleryFigure] = {
     **_default("ov", PER),
     **_default("qk", PER),
     "merged-rank": replace(
-        _of_matrices(
-            "numerical_rank",
-            "merged_total",
-            lambda r, hue: merged_ranks(r.metrics, hue=hue),
-            "recorded merges",
-        ),
+        _of_matrices("numerical_rank", "merged_total", merged_ranks, "recorded merges"),
         columns=MERGED,
         components=None,  # its lines go on to the last step that anything was measured at
     ),
-    "merge-alignment": _of_subspaces(
-        "overlap", "merge", lambda table, hue: merge_overlaps(table, hue=hue)
-    ),
-    "circuits-by-head": GalleryFigure(
-        lambda r, hue: head_maps(r.metrics, hue=hue),
-        lambda r: any(_has_value(r, name, "rank_utilisation") for name in ("ov", "qk")),
-        "attention circuits",
-        "ov",
-        columns=["rank_utilisation"],
+    "merge-alignment": _of_subspaces("overlap", "merge", merge_overlaps),
+    "circuits-by-head": replace(
+        _of_matrices("rank_utilisation", "ov", head_maps, "attention circuits"),
+        has_data=lambda r: any(_has_value(r, name, "rank_utilisation") for name in ("ov", "qk")),
         components=["qk"],
     ),
     "adapter-ranks": GalleryFigure(
         lambda r, hue: adapter_ranks(r, hue=hue),
-        lambda r: has_varied_ranks(_cycles(r)) or has_subspaces(r.training),
+        lambda r: has_varied_ranks(_cycles(r)) or is_logged(r.training, "captured_energy"),
         "adapters of different ranks and no captured energy",
         columns=MERGED,
         components=None,
@@ -471,7 +438,9 @@ FIGURES: dict[str, GalleryFigure] = {
     ),
     "rank-against-performance": GalleryFigure(
         lambda r, hue: rank_against_performance(r.metrics, r.evaluation, hue=hue),
-        lambda r: has_run_points(r.rows(["run", "component"], component="weight"), r.evaluation),
+        lambda r: has_run_points(
+            r.distinct(["run", "component"], component="weight"), r.evaluation
+        ),
         "weights and performance of 4 runs or more",
         "weight",
         columns=["per", *COMPANIONS["per"]],

@@ -10,8 +10,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rankscope.plots.captions import Caption, caption_of, runs_of
-from rankscope.plots.figure_source import FigureSource, add_foot
+from rankscope.plots.grid import add_foot
 from rankscope.results.column_types import Shared
+from rankscope.results.figure_source import FigureSource
 from rankscope.results.results import Results
 from rankscope.statistics.replicates import RUN_GROUP
 from rankscope.statistics.row_choice import SERIES
@@ -90,7 +91,7 @@ class GalleryFigure:
         """
         rows = self._rows(results, (*PLACES, *self.columns))
         if SERIES not in rows.attrs:
-            runs = results.rows(["run"])["run"].dropna().unique()
+            runs = results.distinct(["run"])["run"].dropna()
             rows.attrs |= {SERIES: Shared({"run": [*runs]})}
         return with_tables(results, metrics=rows)
 

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal, TypeVar
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
 
-from rankscope.plots.panel import entries
-from rankscope.plots.style import CHARACTER, TITLE_CHARACTER, wrapped
+from rankscope.plots.label_texts import CHARACTER, TITLE_CHARACTER, wrapped
+from rankscope.plots.panel import GREY, entries
+from rankscope.plots.style import figure_width
 
 PANEL_WIDTH = 1.4
 PANEL_HEIGHTS = (1.15, 2.2)
 FRAME = 0.35  # inches that ticks and the label of x take from a figure's height
 WIDEST_IN_CELL = 1.65
+BESIDE_ENTRY = 0.45  # inches of a legend's column, besides its texts
 LINE_HEIGHT = 0.135
+LINE_SPACING = 0.95  # the fonts' own lines are half as high again as their letters
+FOOT_SIZE = 6  # points
+WIDER = 8 / FOOT_SIZE  # more characters fit than at the size of titles
+FOOT_PAD = 0.03  # inches around the foot
 Sharing = bool | Literal["col"]
 Key = TypeVar("Key")
 INSIDE_PANEL = 0.95  # of a column of panels that a title may fill
@@ -36,7 +44,7 @@ def panel_grid(
     -------
     The figure, its panels, and an empty cell for the legend, or None if the grid is full.
     """
-    width = float(mpl.rcParams["figure.figsize"][0])
+    width = figure_width()
     columns = min(count, max(1, int(width / panel_width)))
     lines = math.ceil(count / columns)
     least, most = PANEL_HEIGHTS
@@ -100,7 +108,7 @@ def panel_title(ax: Axes, text: str) -> None:
     """Title a panel, over two lines at its comma where one would reach into the next panel."""
     place = ax.get_subplotspec()
     columns = 1 if place is None else place.get_gridspec().ncols
-    width = INSIDE_PANEL * float(mpl.rcParams["figure.figsize"][0]) / columns
+    width = INSIDE_PANEL * figure_width() / columns
     ax.set_title(text if TITLE_CHARACTER * len(text) < width else text.replace(", ", ",\n"))
 
 
@@ -140,6 +148,14 @@ def label_figure(figure: Figure, x: str, y: str, *, height: float) -> None:
         y=(height + FRAME) / 2 / figure.get_figheight(),
         multialignment="center",
     )
+    _set_lines_close(figure)
+
+
+def _set_lines_close(figure: Figure) -> None:
+    """Set the lines of titles and labels as close as `LINE_HEIGHT` takes them to be."""
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and "\n" in text.get_text():
+            text.set_linespacing(LINE_SPACING)
 
 
 def shared_legend(figure: Figure, panels: list[Axes], *, hole: Axes | None) -> None:
@@ -147,14 +163,56 @@ def shared_legend(figure: Figure, panels: list[Axes], *, hole: Axes | None) -> N
 
     Above, the figure grows by the legend's height. Without entries there is none.
     """
+    _set_lines_close(figure)
     handles, labels = entries(panels)
     if not labels:
         return
-    entry = 0.45 + CHARACTER * max(map(len, labels))
-    if hole is not None and entry < WIDEST_IN_CELL:
+    if hole is not None and _legend_width(labels, 1) < WIDEST_IN_CELL:
         hole.legend(handles, labels, loc="center left", borderaxespad=0)
     else:
-        columns = max(1, min(len(labels), int(figure.get_figwidth() / entry)))
+        width = figure.get_figwidth()
+        fitting = (n for n in range(len(labels), 1, -1) if _legend_width(labels, n) < width)
+        columns = next(fitting, 1)
         lines = math.ceil(len(labels) / columns)
         figure.set_figheight(figure.get_figheight() + LINE_HEIGHT * lines)
         figure.legend(handles, labels, loc="outside upper center", ncols=columns)
+
+
+def _legend_width(labels: Sequence[str], columns: int) -> float:
+    """Inches that a legend takes, which is filled column by column."""
+    texts = (labels[part[0] : part[-1] + 1] for part in np.array_split(range(len(labels)), columns))
+    return sum(BESIDE_ENTRY + CHARACTER * max(map(len, column)) for column in texts)
+
+
+def add_foot(figure: Figure, remarks: Collection[str]) -> None:
+    """Write remarks in small grey type below everything else; the figure grows by their height."""
+    width = WIDER * (figure.get_figwidth() - 2 * FOOT_PAD)
+    written = "\n".join(wrapped(remark, width) for remark in remarks)
+    if not written:
+        return
+    text = figure.text(0, 0, written, color=GREY, size=FOOT_SIZE, verticalalignment="bottom")
+    text.set_in_layout(False)
+    before, foot = (
+        figure.get_figheight(),
+        text.get_window_extent().height / figure.dpi + 2 * FOOT_PAD,
+    )
+    height = before + foot
+    figure.set_figheight(height)
+    text.set_position((FOOT_PAD / figure.get_figwidth(), FOOT_PAD / height))
+    label = figure.get_supxlabel()
+    if label:
+        figure.supxlabel(label, y=foot / height)
+    if figure.get_supylabel():
+        _raise_side_label(figure, before, foot)
+    engine = figure.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        # A label that has its place is not laid out: its line is left free with the foot.
+        bottom = (foot + LINE_HEIGHT * len(label.splitlines())) / height
+        engine.set(rect=(0, bottom, 1, 1 - bottom))
+
+
+def _raise_side_label(figure: Figure, before: float, foot: float) -> None:
+    """Keep the label of y beside its panels."""
+    label = next(text for text in figure.texts if text.get_text() == figure.get_supylabel())
+    x, y = label.get_position()
+    label.set_position((x, (y * before + foot) / (before + foot)))

@@ -13,17 +13,21 @@ from matplotlib.typing import LineStyleType
 from rankscope.plots.grid import panel_figure
 from rankscope.plots.metric_lines import draw_points, explain, scale_axis
 from rankscope.plots.panel import drawn_on
-from rankscope.plots.role_panels import titles_with_rank
-from rankscope.plots.style import paper_look, plain
+from rankscope.plots.style import DASHED, paper_look
 from rankscope.plots.time_axis import time_axis
 from rankscope.statistics.layer_halves import HALF, HALVES, in_halves, layers_text
+from rankscope.statistics.markup import literal
 from rankscope.statistics.quantities import quantity, usual_error
 from rankscope.statistics.replicates import by_group
-from rankscope.statistics.row_choice import chosen_rows, require_metric, series_names
+from rankscope.statistics.row_choice import (
+    chosen_rows,
+    require_metric,
+    series_names,
+    titles_with_rank,
+)
 from rankscope.statistics.step_summary import cuts_of, summarised_over, summary
 
-DASHES: dict[str, LineStyleType] = {"first": "-", "second": (0, (4, 1.5))}
-LEAST_LAYERS = 4
+DASHES: dict[str, LineStyleType] = {"first": "-", "second": DASHED}
 
 
 def layer_halves(
@@ -79,7 +83,7 @@ def layer_halves(
                 own = points[points[hue] == name]
                 draw_points(panel.ax, own, replace(style, dashes=DASHES[half]))
         for half, dashes in DASHES.items():
-            panel.line(plain(layers_text(rows, half, hue=hue), limit=120), dashes)
+            panel.line(literal(layers_text(rows, half, hue=hue), limit=120), dashes)
         over = summarised_over(rows.drop(columns=HALF), hue=hue)
         explain(panel, pd.concat(drawn.values()), column, over=over)
         time_axis(panel, table, rows, hue=hue)
@@ -110,11 +114,3 @@ def by_half(
     draw = partial(layer_halves, table, column, component=component, hue=hue, legend=False)
     titles = titles_with_rank(rows, column)
     return panel_figure(titles, lambda role, ax: draw(role=role, ax=ax))
-
-
-def has_halves(table: pd.DataFrame, component: str) -> bool:
-    """Whether some run has this component in at least two layers a half."""
-    if not {"component", "layer"} <= {*table.columns}:
-        return False
-    layers = table[table["component"] == component].groupby("run")["layer"].nunique()
-    return bool(layers.max() >= LEAST_LAYERS) if len(layers) else False

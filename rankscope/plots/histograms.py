@@ -10,16 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from rankscope.plots.decay import MATRIX, PALE, lower_end, positive_values, spectra_grid
+from rankscope.plots.decay import PALE, spectra_grid
 from rankscope.plots.grid import finish_grid
-from rankscope.plots.panel import drawn_on
+from rankscope.plots.panel import drawn_on, start_at_zero
 from rankscope.plots.style import SeriesStyle, paper_look
 from rankscope.results.results import Results
 from rankscope.statistics.replicates import are_replicates, by_group
 from rankscope.statistics.row_choice import distinct
+from rankscope.statistics.spectra_rows import bin_edges, counts, lower_end, positive_values
 from rankscope.statistics.step_summary import summarised_over
 
-PER_DECADE = 10
 FILL, FILL_OF_ALL = 0.25, 0.75
 
 
@@ -85,8 +85,7 @@ def histogram(
         panel.ax.set(
             xscale="log", xlabel=r"singular value $\sigma$", ylabel="singular values per matrix"
         )
-        # Still automatic at the top: another panel that shares the axis may need more.
-        panel.ax.set_ylim(bottom=0, auto=True)
+        start_at_zero(panel.ax)
     return panel.ax
 
 
@@ -112,47 +111,6 @@ def update_histograms(
     """
     figure, panels = spectra_grid(results, histogram, component, roles=roles, hue=hue, group=group)
     return finish_grid(figure, panels, hole=None)
-
-
-def bin_edges(low: float, high: float) -> NDArray[np.float64]:
-    """Edges of bins from ``low`` or below to above ``high``, a tenth of a decade wide.
-
-    They are whole tenths, so that panels and figures have the same bins.
-    """
-    first, last = np.floor(PER_DECADE * np.log10(low)), np.floor(PER_DECADE * np.log10(high)) + 1
-    edges: NDArray[np.float64] = 10.0 ** (np.arange(first, last + 1) / PER_DECADE)
-    return edges
-
-
-def counts(
-    values: pd.DataFrame, every: pd.DataFrame, edges: NDArray[np.float64], *, by_run: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Values per matrix and bin of one series: those above the noise floor, and the others.
-
-    Parameters
-    ----------
-    values
-        The positive singular values.
-    every
-        All rows of the series, which say how many matrices there are, zero ones included.
-    edges
-        Edges of the bins, ascending; values outside do not count.
-    by_run
-        Whether the mean is over runs, each of which is a mean over its matrices.
-    """
-    matrix = [column for column in MATRIX if column in every.columns]
-    matrices = every[matrix].drop_duplicates().groupby("run").size()
-    if by_run:
-        weights = 1 / (values["run"].map(matrices) * len(matrices))
-    else:
-        weights = pd.Series(1 / float(matrices.sum()), index=values.index)
-    is_certain = (values["singular_value"] > values["noise_floor"]).to_numpy(bool)
-    s, of = values["singular_value"].to_numpy(np.float64), weights.to_numpy(np.float64)
-    certain, doubtful = (
-        np.histogram(s[some], edges, weights=of[some])[0].astype(np.float64)
-        for some in (is_certain, ~is_certain)
-    )
-    return certain, doubtful
 
 
 def _draw(

@@ -7,23 +7,19 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from rankscope.errors import RankscopeError
-from rankscope.plots.coloured_cells import (
-    color_bar,
-    draw_cells,
-    in_layers,
-    layer_cells,
-    value_limits,
-)
+from rankscope.plots.coloured_cells import color_bar, draw_cells
 from rankscope.plots.grid import FRAME, panel_grid, shared_legend
-from rankscope.plots.panel import CHANCE_WIDTH, Panel, drawn_on
-from rankscope.plots.style import name_title, paper_look, wrapped
-from rankscope.plots.subspace_lines import DOTTED, EARLIER, draw_shares
-from rankscope.plots.time_axis import map_time_axis, step_label, time_axis
+from rankscope.plots.label_texts import name_title, wrapped
+from rankscope.plots.map_grid import explain_hatching
+from rankscope.plots.panel import CHANCE_WIDTH, Panel, drawn_on, least_span, start_at_zero
+from rankscope.plots.style import DOTTED, paper_look
+from rankscope.plots.subspace_lines import EARLIER, draw_shares
+from rankscope.plots.time_axis import map_time_axis, time_axis
+from rankscope.statistics.layer_cells import cell_limits, in_layers, layer_cells
 from rankscope.statistics.replicates import by_group
-from rankscope.statistics.row_choice import series_names
+from rankscope.statistics.row_choice import series_names, step_label
 from rankscope.statistics.step_summary import summarised_over
-from rankscope.statistics.subspace_means import Against, comparisons, intruder_counts
+from rankscope.statistics.subspace_means import Against, intruder_counts, known_comparisons
 
 LABEL = "certain intruders among the 10 leading directions"
 
@@ -73,7 +69,7 @@ def intruder_count(
     'intruders per matrix, against the first checkpoint'
     """
     table, hue = by_group(table, group, hue)
-    rows = _counted(table, role, against)
+    rows = known_comparisons(table, "intruders", role=role, against=against)
     with drawn_on(ax, series_names(table, hue), legend=legend) as panel:
         for name, series in intruder_counts(rows, hue=hue).groupby(hue, sort=True):
             draw_shares(panel.ax, series, panel.series(name))
@@ -81,7 +77,7 @@ def intruder_count(
         label = f"intruders per matrix, against the {EARLIER[against]}"
         time_axis(panel, table, rows, hue=hue)
         panel.ax.set_ylabel(label)
-        panel.ax.set_ylim(bottom=0, auto=True)
+        start_at_zero(panel.ax)
     return panel.ax
 
 
@@ -107,30 +103,25 @@ def intruders(
     ['all layers', 'full', 'relora']
     """
     table, hue = by_group(table, group, hue)
-    rows = in_layers(_counted(table, role, against))
+    rows = in_layers(known_comparisons(table, "intruders", role=role, against=against))
     names = sorted(rows[hue].dropna().unique())
     figure, panels, hole = panel_grid(1 + len(names), share_y=False)
     height = figure.get_figheight()
     intruder_count(table, role=role, against=against, hue=hue, legend=False, ax=panels[0])
     panels[0].set(title="all layers", xlabel="", ylabel="intruders per matrix")
-    scale, maps = Normalize(*value_limits(rows, "value")), panels[1:]
-    for name, ax in zip(names, maps, strict=True):
+    cells = {name: layer_cells(rows[rows[hue] == name], "value") for name in names}
+    scale = Normalize(*least_span(*cell_limits(cells.values(), "value")))
+    for name, ax in zip(names, panels[1:], strict=True):
         shown = rows[rows[hue] == name]
-        mesh = draw_cells(ax, layer_cells(shown, "value"), scale)
+        mesh = draw_cells(ax, cells[name], scale)
         map_time_axis(ax, table, shown)
         width = ax.get_position().width * figure.get_figwidth()
         ax.set(title=name_title(name, width), xlabel="", ylabel="layer")
+    explain_hatching(Panel(panels[0], {}), panels[1:], "no number")
     color_bar(mesh, panels, wrapped(LABEL, height - FRAME))
     shared_legend(figure, panels, hole=hole)
     figure.supxlabel(f"{step_label(table)}; against the {EARLIER[against]}")
     return figure
-
-
-def _counted(table: pd.DataFrame, role: str | None, against: Against) -> pd.DataFrame:
-    rows = comparisons(table, "intruders", role=role, against=against)
-    if rows["value"].isna().all():
-        raise RankscopeError("no intruders were counted")
-    return rows
 
 
 def _explain(panel: Panel, rows: pd.DataFrame, hue: str) -> None:

@@ -8,21 +8,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rankscope.plots.coloured_cells import (
-    color_bar,
-    colour_scale,
-    draw_cells,
-    layer_cells,
-    value_limits,
-)
-from rankscope.plots.feature_lines import probe_text
+from rankscope.plots.coloured_cells import color_bar, colour_scale, draw_cells
 from rankscope.plots.map_grid import finish_maps, map_figure
 from rankscope.plots.style import paper_look
-from rankscope.plots.time_axis import ON_TOP, map_time_axis, step_label
-from rankscope.statistics.feature_rows import few, places_of, require_number, rows_at
+from rankscope.plots.time_axis import ON_TOP, map_time_axis
+from rankscope.statistics.feature_rows import few, places_of, probe_text, require_number, rows_at
+from rankscope.statistics.layer_cells import cell_limits, layer_cells
 from rankscope.statistics.quantities import FEATURE_QUANTITIES, quantity
 from rankscope.statistics.replicates import by_group, runs_over
-from rankscope.statistics.row_choice import distinct
+from rankscope.statistics.row_choice import distinct, step_label
 
 MOST_TICKS = 8
 LAYER_HEIGHT, LEAST_HEIGHT, MOST_HEIGHT = 0.16, 1.4, 2.6
@@ -77,9 +71,9 @@ def feature_map(
     rows = rows if run is None else rows[rows["run"] == run]
     require_number(rows, column)
     drawn = quantity(column, FEATURE_QUANTITIES)
-    limits = value_limits(rows, column) if limits is None else limits
-    ax = plt.gca() if ax is None else ax
     cells = layer_cells(rows, column, log=drawn.log)
+    limits = cell_limits([cells], column) if limits is None else limits
+    ax = plt.gca() if ax is None else ax
     mesh = draw_cells(ax, cells, colour_scale(limits, log=drawn.log))
     label_places(ax, places_of(rows))
     ax.set_ylabel("layer")
@@ -118,7 +112,9 @@ def feature_maps(
     table, hue = by_group(representations, group, hue)
     rows = rows_at(table, at=at, text=text, features=features)
     require_number(rows, column)
-    limits = value_limits(rows, column)
+    drawn = quantity(column, FEATURE_QUANTITIES)
+    maps = (layer_cells(own, column, log=drawn.log) for _, own in rows.groupby(hue))
+    limits = cell_limits(maps, column)
 
     def draw(_: str, name: object, ax: Axes) -> None:
         own = rows[rows[hue] == name]
@@ -131,8 +127,7 @@ def feature_maps(
     over = runs_over(rows, hue)
     remarks = [*([f"mean over {over}"] if over else []), probe_text(rows)]
     axes = step_label(table), "layer"
-    label = quantity(column, FEATURE_QUANTITIES).label
-    finish_maps(figure, panels, label, axes=axes, hatched="no number", remarks=remarks)
+    finish_maps(figure, panels, drawn.label, axes=axes, hatched="no number", remarks=remarks)
     return figure
 
 

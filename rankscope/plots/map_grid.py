@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 
-from rankscope.plots.coloured_cells import color_bar, has_hatched
+from rankscope.plots.coloured_cells import color_bar, has_hatched, is_beyond
 from rankscope.plots.grid import LINE_HEIGHT, label_figure, new_figure, row_title, shared_legend
+from rankscope.plots.label_texts import name_titles, wrapped
 from rankscope.plots.panel import Panel
-from rankscope.plots.style import name_titles, wrapped
+from rankscope.plots.style import figure_width
 
 BESIDE, INSIDE = 1.5, 0.6
 """Inches that labels and colours take beside the maps, at most the rest of this share of all."""
@@ -29,7 +29,7 @@ Column = TypeVar("Column")
 
 def room() -> float:
     """Inches that all columns of maps share."""
-    width = float(mpl.rcParams["figure.figsize"][0])
+    width = figure_width()
     return max(INSIDE * width, width - BESIDE)
 
 
@@ -67,7 +67,7 @@ def map_figure(
     title_height = LINE_HEIGHT * (1 + max(title.count("\n") for title in titles))
     height = max(FRAME + line_height * len(lines), LEAST_HEIGHT) + title_height - LINE_HEIGHT
     height += (blocks - 1) * (line_height * len(lines) + title_height + LINE_HEIGHT)
-    width = float(mpl.rcParams["figure.figsize"][0])
+    width = figure_width()
     figure, grid = new_figure(blocks * len(lines), per_block, size=(width, height))
     panels: list[Axes] = []
     for block in range(blocks):
@@ -85,6 +85,8 @@ def map_figure(
         for title, ax in zip(titles[first:], rows[0][: len(here)], strict=False):
             ax.set_title(title)
         _label_outer(rows)
+    if _are_square(panels):
+        figure.set_layout_engine("compressed")  # few of them would be far apart
     return figure, panels
 
 
@@ -112,19 +114,40 @@ def finish_maps(
     remarks
         What else a reader should know.
     """
-    meshes = [part for ax in panels for part in ax.collections if isinstance(part, QuadMesh)]
     has_restarts = any(type(part) is LineCollection for ax in panels for part in ax.collections)
     height, panel = figure.get_figheight(), Panel(panels[0], {})
     for remark in remarks:
         panel.note(remark)
-    if any(map(has_hatched, meshes)):
-        panel.note(f"hatched: {hatched}")
+    explain_hatching(panel, panels, hatched)
     if has_restarts:
         panel.mark("restart", "|")
-    bar = color_bar(meshes[0], panels, wrapped(label, height - FRAME))
+    bar = color_bar(next(iter(_meshes(panels))), panels, wrapped(label, height - FRAME))
     shared_legend(figure, panels, hole=None)
-    label_figure(figure, *axes, height=height)
+    x, y = axes
+    if _are_square(panels):  # their left side is not that of the figure
+        for ax in panels:
+            ax.set_ylabel(y if ax.yaxis.get_visible() else "")
+    label_figure(figure, x, "" if _are_square(panels) else y, height=height)
     return bar
+
+
+def explain_hatching(panel: Panel, maps: Iterable[Axes], why: str) -> None:
+    """Enter why cells of maps have no number, and that there are none beyond them, if it is so."""
+    meshes = _meshes(maps)
+    reasons = [why] if any(map(has_hatched, meshes)) else []
+    if any(is_beyond(mesh, ax) for mesh, ax in meshes.items()):
+        reasons.append("nothing measured")
+    if reasons:
+        panel.note(f"hatched: {', or '.join(reasons)}")
+
+
+def _meshes(maps: Iterable[Axes]) -> dict[QuadMesh, Axes]:
+    return {part: ax for ax in maps for part in ax.collections if isinstance(part, QuadMesh)}
+
+
+def _are_square(panels: list[Axes]) -> bool:
+    """Whether maps are matrices, whose cells have equal sides, however wide the figure is."""
+    return any(ax.get_aspect() != "auto" for ax in panels)
 
 
 def _blocks(count: int, height: float, least_width: float) -> tuple[int, int]:

@@ -6,30 +6,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
-from rankscope.plots.coloured_cells import (
-    color_bar,
-    colour_scale,
-    draw_cells,
-    in_layers,
-    layer_cells,
-    say_none,
-    value_limits,
-)
+from rankscope.plots.coloured_cells import color_bar, colour_scale, draw_cells, say_none
 from rankscope.plots.map_grid import finish_maps, map_figure
 from rankscope.plots.style import paper_look
-from rankscope.plots.time_axis import ON_TOP, map_time_axis, step_label
+from rankscope.plots.time_axis import ON_TOP, map_time_axis
+from rankscope.statistics.layer_cells import cell_limits, in_layers, layer_cells
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.replicates import by_group, runs_over
-from rankscope.statistics.row_choice import (
-    chosen_rows,
-    distinct,
-    in_order,
-    require_metric,
-    role_name,
-)
+from rankscope.statistics.row_choice import chosen_rows, distinct, in_order, role_name, step_label
 from rankscope.statistics.step_summary import line_text
 
 LAYER_HEIGHT, LEAST_HEIGHT, MOST_HEIGHT = 0.02, 0.55, 0.9  # inches of a map
@@ -87,10 +73,10 @@ def heatmap(
     """
     drawn = quantity(column)
     rows = in_layers(chosen_rows(table, component=component, role=role, run=run))
-    require_metric(rows, column)
-    limits = value_limits(rows, column) if limits is None else limits
+    cells = layer_cells(rows, column, log=drawn.log)
+    limits = cell_limits([cells], column) if limits is None else limits
     ax = plt.gca() if ax is None else ax
-    mesh = _draw(ax, rows, column, limits)
+    mesh = draw_cells(ax, cells, colour_scale(limits, log=drawn.log))
     ax.set_ylabel("layer")
     label = drawn.label + (ON_TOP if map_time_axis(ax, table, rows) else "")
     if colorbar:
@@ -109,7 +95,7 @@ def heatmaps(
 ) -> Figure:
     """Figure of `heatmap` panels, a row for every role and a column for every run.
 
-    All panels share one colour scale, from the least to the greatest value of the component. Where
+    All panels share one colour scale, from the least to the greatest cell of the component. Where
     a run has no such matrices, its panel says so. Changes over parts of a ReLoRA cycle make
     stripes, which the legend explains.
 
@@ -139,15 +125,16 @@ def heatmaps(
     """
     table, hue = by_group(table, group, hue)
     rows = in_layers(chosen_rows(table, component=component))
-    limits = value_limits(rows, column)
+    drawn, shown = quantity(column), dict([*rows.groupby(["role", hue])])
+    cells = {place: layer_cells(own, column, log=drawn.log) for place, own in shown.items()}
+    scale = colour_scale(cell_limits(cells.values(), column), log=drawn.log)
 
     def draw(role: str, name: object, ax: Axes) -> None:
-        shown = rows[(rows["role"] == role) & (rows[hue] == name)]
-        if shown.empty:
+        if (role, name) not in shown:
             say_none(ax, role_name(role, component))
         else:
-            _draw(ax, shown, column, limits)
-            map_time_axis(ax, table, shown)
+            draw_cells(ax, cells[role, name], scale)
+            map_time_axis(ax, table, shown[role, name])
 
     titles = {role: role_name(role, component) for role in in_order(rows["role"])}
     names = sorted(distinct(rows, hue), key=str)
@@ -157,12 +144,5 @@ def heatmaps(
     over = runs_over(rows, hue)
     remarks = [*([PARTS] if has_parts else []), *([line_text(column, over)] if over else [])]
     axes = step_label(table), "layer"
-    label = quantity(column).label
-    finish_maps(figure, panels, label, axes=axes, hatched="undefined", remarks=remarks)
+    finish_maps(figure, panels, drawn.label, axes=axes, hatched="undefined", remarks=remarks)
     return figure
-
-
-def _draw(ax: Axes, rows: pd.DataFrame, column: str, limits: tuple[float, float]) -> QuadMesh:
-    """Draw the map of some rows, of one role and series, with its colours between the limits."""
-    log = quantity(column).log
-    return draw_cells(ax, layer_cells(rows, column, log=log), colour_scale(limits, log=log))

@@ -8,22 +8,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.typing import LineStyleType
 
-from rankscope.errors import RankscopeError
 from rankscope.plots.grid import finish_grid, panel_grid
-from rankscope.plots.panel import CHANCE_WIDTH, Panel, drawn_on
-from rankscope.plots.staircases import DASHED
-from rankscope.plots.style import paper_look, series_styles
-from rankscope.plots.subspace_lines import DOTTED, draw_shares, explain_doubt
+from rankscope.plots.panel import CHANCE_WIDTH, Panel, drawn_on, start_at_zero
+from rankscope.plots.style import DASHED, DOTTED, paper_look, series_styles
+from rankscope.plots.subspace_lines import draw_shares, explain_doubt
 from rankscope.statistics.replicates import Over, by_group
-from rankscope.statistics.row_choice import in_order, role_name, series_names
+from rankscope.statistics.row_choice import in_order, role_name, series_names, span_text
 from rankscope.statistics.step_summary import summarised_over
-from rankscope.statistics.subspace_means import (
-    Against,
-    at_whole_rank,
-    comparisons,
-    left_out,
-    shares,
-)
+from rankscope.statistics.subspace_means import Against, compared_merges, shares
 
 SPACES = {"left": "column space", "right": "row space"}
 DASHES: dict[str, LineStyleType] = {"left": "-", "right": DASHED}
@@ -78,7 +70,7 @@ def merge_overlap(
     ['relora', 'mean over layers', 'column space']
     """
     table, hue = by_group(table, group, hue)
-    rows = _merges(table, role=role, against=against)
+    rows = compared_merges(table, role=role, against=against)
     with drawn_on(ax, series_names(table, hue), legend=legend) as panel:
         points = _draw(panel, rows, hue)
         _explain(panel, rows, points, over=_over(rows, hue))
@@ -104,7 +96,7 @@ def merge_overlaps(
     ['q, r = 2', 'k, r = 2']
     """
     table, hue = by_group(table, group, hue)
-    rows = _merges(table, against=against)
+    rows = compared_merges(table, against=against)
     roles = in_order(rows["role"])
     figure, panels, hole = panel_grid(len(roles))
     points: list[pd.DataFrame] = []
@@ -112,7 +104,7 @@ def merge_overlaps(
         panel = Panel(ax, series_styles(series_names(table, hue)))
         points.append(_draw(panel, rows[rows["role"] == role], hue))
         ranks = rows.loc[(rows["role"] == role) & rows["value"].notna(), "k"]
-        ax.set_title(f"{role_name(role, 'merge')}, r = {_range(ranks)}")
+        ax.set_title(f"{role_name(role, 'merge')}, r = {span_text(ranks)}")
     over = _over(rows.drop(columns="role"), hue)
     _explain(Panel(panels[0], {}), rows, pd.concat(points), over=over)
     panels[0].set(xlabel="merge", ylabel=f"overlap with the {EARLIER[against]}")
@@ -135,34 +127,9 @@ def _draw(panel: Panel, rows: pd.DataFrame, hue: str) -> pd.DataFrame:
                 dashes=dashes,
                 null=NULLS[side],
             )
-    panel.ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    # Still automatic at the top: another panel that shares the axis may need more.
-    panel.ax.set_ylim(bottom=0, auto=True)
+    panel.ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    start_at_zero(panel.ax)
     return pd.concat(drawn)
-
-
-def _range(numbers: pd.Series[int]) -> str:
-    if numbers.empty:
-        return "?"
-    low, high = numbers.min(), numbers.max()
-    return f"{low}" if low == high else f"{low}–{high}"
-
-
-def _merges(
-    table: pd.DataFrame, *, role: str | None = None, against: Against = "previous"
-) -> pd.DataFrame:
-    """Comparisons of merges at their rank, with ``merge``, the number of each in its run."""
-    every = comparisons(table, "overlap", component="merge", role=role, against=against)
-    rows = at_whole_rank(every)
-    if rows["value"].isna().all():
-        raise RankscopeError(f"no overlap of merges has a number: {left_out(rows)}")
-    merges = table[table["component"] == "merge"]
-    numbers = {
-        run: {step: i for i, step in enumerate(sorted({*own["step"], *own["against"]}), start=1)}
-        for run, own in merges.groupby("run")
-    }
-    places = zip(rows["run"], rows["step"], strict=True)
-    return rows.assign(merge=[numbers[run][step] for run, step in places])
 
 
 def _over(rows: pd.DataFrame, hue: str) -> Over:

@@ -20,7 +20,8 @@ from matplotlib.ticker import (
 )
 from matplotlib.typing import LineStyleType
 
-from rankscope.plots.style import SeriesStyle, in_legend, legend_names, series_styles
+from rankscope.plots.label_texts import legend_names
+from rankscope.plots.style import DOTTED, SeriesStyle, in_legend, in_series_order, series_styles
 from rankscope.statistics.replicates import Over
 from rankscope.statistics.step_summary import band_text, line_text
 
@@ -29,6 +30,8 @@ CHANCE_WIDTH = 0.9
 """Of dotted lines, at what chance gives."""
 LEAST_RATIO, LEAST_SHARE, ERRORS = 1.05, 1e-3, 4
 FEW_TICKS = 4
+ROUND = [1, 2, 2.5, 5, 10]
+"""Steps from one tick to the next, times a power of ten."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,9 @@ class Panel:
     def baseline(self, heights: Collection[float], label: str) -> None:
         """Draw dotted lines across the panel, at heights that chance gives, and what they are."""
         for height in heights:
-            self.ax.axhline(height, color=GREY, linestyle=":", linewidth=CHANCE_WIDTH, zorder=1)
+            self.ax.axhline(height, color=GREY, linestyle=DOTTED, linewidth=CHANCE_WIDTH, zorder=1)
         if heights:
-            self.line(label, ":", width=CHANCE_WIDTH)
+            self.line(label, DOTTED, width=CHANCE_WIDTH)
 
     def summarised(self, column: str, over: Over, *, has_band: bool) -> None:
         """Enter what the lines and bands of a metric are over, and which steps that leaves out."""
@@ -130,12 +133,20 @@ def drawn_on(
 
 
 def entries(panels: Iterable[Axes]) -> tuple[list[Artist], list[str]]:
-    """Legend entries of all the panels, each text once, series before explanations."""
+    """Legend entries of all the panels, each text once: series in order, then explanations.
+
+    Of "mean over layers" in one panel and "mean over layers and experts" in another, which look
+    alike, only the longer is an entry: a matrix without experts is the only one of its layer.
+    """
     by_label: dict[str, Artist] = {}
     for ax in panels:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             by_label.setdefault(label, handle)
-    order = sorted(by_label, key=lambda label: is_explanation(by_label[label]))
+    series = [label for label in by_label if not is_explanation(by_label[label])]
+    others = [label for label in by_label if is_explanation(by_label[label])]
+    order = in_series_order(series) + [
+        label for label in others if not any(one.startswith(f"{label} and ") for one in others)
+    ]
     return [by_label[label] for label in order], order
 
 
@@ -182,6 +193,11 @@ def keep_span(ax: Axes, *, log: bool = False, error: float = 0.0) -> None:
         ax.autoscale_view(scalex=False)
 
 
+def start_at_zero(ax: Axes) -> None:
+    """Let the axis of y begin at 0; another panel that shares it may need more at the top."""
+    ax.set_ylim(bottom=0, auto=True)
+
+
 def label_log_axis(ax: Axes) -> None:
     """Put readable ticks on a log axis: 1, 2, 5, 10, … where it spans less than two decades.
 
@@ -195,5 +211,7 @@ def label_log_axis(ax: Axes) -> None:
         ax.yaxis.set_major_formatter(LogFormatterMathtext())
         return
     few = high / low < FEW_TICKS
-    ax.yaxis.set_major_locator(MaxNLocator(nbins=4) if few else LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_locator(
+        MaxNLocator(nbins=4, steps=ROUND) if few else LogLocator(subs=(1, 2, 5))
+    )
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -14,21 +13,17 @@ from rankscope.plots.grid import panel_figure
 from rankscope.plots.marks import mark_end
 from rankscope.plots.metric_lines import metric
 from rankscope.plots.panel import Panel
-from rankscope.plots.published_lines import (
-    draw_published_spectra,
-    fit_published,
-    published_spectra,
-)
+from rankscope.plots.published_lines import draw_published_spectra, fit_published
 from rankscope.plots.style import paper_look, series_styles
+from rankscope.statistics.published_rows import published_spectra
+from rankscope.statistics.rank_limits import Limit, rank_limits, sides
 from rankscope.statistics.replicates import by_group
-from rankscope.statistics.row_choice import chosen_rows, role_titles, series_names
+from rankscope.statistics.row_choice import chosen_rows, series_names, titles_with_rank
 
 NEAR_ZERO, HALF = 0.3, 0.5
 LIMIT_WIDTH = 0.6
+LIMIT_DASHES: tuple[LineStyleType, ...] = ((0, (6, 2)), (0, (6, 2, 1, 2)))
 GAUSSIAN_OUTLIERS = 0.01
-LIMITED_BY = {"adapter": "adapter rank", "merge": "adapter rank"}
-LIMITED_BY |= dict.fromkeys(("ov", "qk"), "head size")
-LIMITED_BY |= dict.fromkeys(("ov_update", "qk_update"), "2 × head size")
 
 
 @paper_look()
@@ -81,8 +76,8 @@ def per(
     def add(panel: Panel, role: str) -> None:
         draw_published_spectra(panel, curves, role)
         draw_gaussian_baseline(panel, rows[rows["role"] == role])
-        for limit in _rank_limits(table, component, role):
-            _draw_limit(panel, limit, hue)
+        for limit, dashes in zip(rank_limits(table, component, role), LIMIT_DASHES, strict=False):
+            _draw_limit(panel, limit, hue, dashes)
 
     figure = _of_roles(table, hue, ("per", component), add)
     limit_share(figure.axes[0])
@@ -222,23 +217,6 @@ def _of_roles(
     return panel_figure(titles_with_rank(chosen_rows(table, component=component), column), draw)
 
 
-def titles_with_rank(rows: pd.DataFrame, column: str) -> dict[str, str]:
-    """Title of the panel of every role, with the rank that a condition number is taken at."""
-    titles = role_titles(rows)
-    if column != "condition_number_r":
-        return titles
-    return {role: title + _rank_text(rows[rows["role"] == role]) for role, title in titles.items()}
-
-
-def _rank_text(rows: pd.DataFrame) -> str:
-    """The ranks at which condition numbers are taken, for a title."""
-    ranks = rows.loc[rows["condition_number_r"].notna(), "numerical_rank"].dropna().astype(int)
-    if ranks.empty:
-        return ""
-    low, high = ranks.min(), ranks.max()
-    return f", r = {low}" if low == high else f", r = {low}–{high}"
-
-
 def limit_share(ax: Axes) -> None:
     """Show a share from 0 to 1, without an end that nothing comes near to."""
     low, high = ax.get_ylim()
@@ -251,53 +229,19 @@ def draw_gaussian_baseline(panel: Panel, rows: pd.DataFrame, column: str = "per_
 
     Not for matrices whose construction keeps them far from it, such as adapters.
     """
-    whole = rows[rows["max_rank"] == _sides(rows)]
+    whole = rows[rows["max_rank"] == sides(rows)]
     panel.baseline(sorted(whole[column].dropna().round(6).unique()), "Gaussian matrix")
 
 
-@dataclass(frozen=True)
-class _Limit:
-    """The most that the construction of some matrices allows."""
-
-    rows: pd.DataFrame
-    label: str
-    dashes: LineStyleType = (0, (6, 2))
-
-
-def _rank_limits(table: pd.DataFrame, component: str, role: str) -> list[_Limit]:
-    """Limits of PER in a panel.
-
-    That of a whole cycle is the rank of the run's adapters, since the update itself also holds the
-    rounding of a merge. That of a change between two states of live adapters is its own rank: there
-    the adapters are subtracted, not the weights. A change across restarts has no known limit.
-    """
-    of_role = table[table["role"] == role]
-    own = of_role[of_role["component"] == component]
-    if component != "update":
-        return [_Limit(own, f"{LIMITED_BY.get(component, 'rank')} / min(m, n)")]
-    windows = own["window"].fillna("") if "window" in own else pd.Series("", index=own.index)
-    cycling = own.loc[windows == "cycle", "run"].unique()
-    adapters = of_role[of_role["component"].eq("adapter") & of_role["run"].isin(cycling)]
-    live = own[~windows.isin(["cycle", "across"]) & (own["max_rank"] < _sides(own))]
-    return [
-        _Limit(adapters, "adapter rank / min(m, n), whole cycles"),
-        _Limit(live, "largest rank of an adapter change / min(m, n)", (0, (6, 2, 1, 2))),
-    ]
-
-
-def _draw_limit(panel: Panel, limit: _Limit, hue: str) -> None:
+def _draw_limit(panel: Panel, limit: Limit, hue: str, dashes: LineStyleType) -> None:
     """Draw a limit in the colour of each series, where it is below 1."""
-    share = (limit.rows["max_rank"] / _sides(limit.rows)).astype(float)
+    share = (limit.rows["max_rank"] / sides(limit.rows)).astype(float)
     limits = share.groupby(limit.rows[hue]).max()
     limits = limits[limits < 1]
     for name, height in limits.items():
         style = panel.styles[name]
-        panel.ax.axhline(height, color=style.color, linestyle=limit.dashes, linewidth=LIMIT_WIDTH)
+        panel.ax.axhline(height, color=style.color, linestyle=dashes, linewidth=LIMIT_WIDTH)
         if limits.nunique() > 1:
             mark_end(panel.ax, height, style)
     if len(limits):
-        panel.line(limit.label, limit.dashes, width=LIMIT_WIDTH)
-
-
-def _sides(rows: pd.DataFrame) -> pd.Series[int]:
-    return rows[["rows", "cols"]].min(axis=1)
+        panel.line(limit.label, dashes, width=LIMIT_WIDTH)

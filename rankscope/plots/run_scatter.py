@@ -6,21 +6,21 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import panel_figure
 from rankscope.plots.marks import draw_marks
-from rankscope.plots.panel import Panel, label_log_axis
-from rankscope.plots.style import paper_look, plain, series_styles
+from rankscope.plots.metric_lines import scale_axis
+from rankscope.plots.panel import Panel
+from rankscope.plots.style import paper_look, series_styles
 from rankscope.statistics.associations import FEWEST_PAIRS
-from rankscope.statistics.correlation import KEY, Measure
+from rankscope.statistics.correlation import Measure
+from rankscope.statistics.markup import literal
+from rankscope.statistics.performance_measures import of_one_measure
 from rankscope.statistics.quantities import SCORE_QUANTITIES, quantity
 from rankscope.statistics.replicates import are_replicates, by_group
 from rankscope.statistics.row_choice import by_run, chosen_rows, role_titles, series_names
 from rankscope.statistics.run_correlation import run_points
-
-Values = NDArray[np.float64]
 
 OF_RUN, OF_MEAN = 2.2, 6.0
 """Sizes of markers."""
@@ -86,7 +86,7 @@ def rank_against_performance(
         measures=measures,
         step=step,
     )
-    points = _of_one_measure(points)
+    points = of_one_measure(points)
     count = points["run"].nunique()
     if count < FEWEST_PAIRS:
         raise RankscopeError(
@@ -97,39 +97,17 @@ def rank_against_performance(
     drawn, has_groups = quantity(column), are_replicates(points, hue)
     one = points.iloc[0]
     what = quantity(str(one["metric"]), SCORE_QUANTITIES).label
-    where = f"{plain(one['task'])}: {what} at step {int(one['step'])}"
+    where = f"{literal(one['task'])}: {what} at step {int(one['step'])}"
 
     def draw(role: str, ax: Axes) -> None:
         panel = Panel(ax, series_styles(series_names(metrics, hue)))
         _draw(panel, points[points["role"] == role], hue, has_groups=has_groups)
-        if drawn.log:
-            ax.set_yscale("log")
-            label_log_axis(ax)
-        ax.set(xlabel=where, ylabel=drawn.label)
+        scale_axis(ax, drawn)
+        ax.set_xlabel(where)
 
     rows = chosen_rows(metrics, component=component)
     titles = role_titles(rows[rows["role"].isin(points["role"])])
     return panel_figure(titles, draw, share_y=not drawn.log)
-
-
-def has_run_points(metrics: pd.DataFrame, evaluation: pd.DataFrame) -> bool:
-    """Whether there are enough runs with weights and an evaluation at a common step."""
-    runs = {*metrics.loc[metrics["component"] == "weight", "run"].unique()} & {*evaluation["run"]}
-    return len(runs) >= FEWEST_PAIRS
-
-
-def _of_one_measure(points: pd.DataFrame) -> pd.DataFrame:
-    """Points of a loss if there is one, else of the first measure, in its own unit."""
-    if points.empty:
-        return points
-    losses = points[points["metric"] == "loss"]
-    first = (losses if len(losses) else points).iloc[0]
-    same = np.logical_and.reduce([points[name] == first[name] for name in KEY])
-    found = points[same]
-    if str(first["metric"]).endswith("perplexity"):
-        found = found.assign(performance=np.exp(found["performance"]))
-    log = quantity(str(first["column"])).log
-    return found.assign(rank=10.0 ** found["rank"]) if log else found
 
 
 def _draw(panel: Panel, points: pd.DataFrame, hue: str, *, has_groups: bool) -> None:

@@ -9,19 +9,20 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rankscope.errors import RankscopeError, WrongSettingError
-from rankscope.plots.feature_lines import at_layer, place_titles, probe_text
+from rankscope.errors import WrongSettingError
 from rankscope.plots.grid import panel_figure
-from rankscope.plots.interval_lines import draw_intervals, interval_of
+from rankscope.plots.interval_lines import draw_intervals
 from rankscope.plots.marks import mark_end
 from rankscope.plots.metric_lines import scale_axis
 from rankscope.plots.panel import CHANCE_WIDTH, Panel, drawn_on
 from rankscope.plots.published_lines import draw_published_similarities, fit_published
-from rankscope.plots.style import paper_look
+from rankscope.plots.style import DOTTED, paper_look
 from rankscope.plots.time_axis import time_axis
-from rankscope.statistics.feature_rows import PAIR, in_pairs, places_of, rows_at
+from rankscope.statistics.compared_features import PAIR, pairs_to_draw, require_similarity
+from rankscope.statistics.feature_rows import at_layer, place_titles, places_of, probe_text, rows_at
+from rankscope.statistics.interval_points import interval_columns
 from rankscope.statistics.quantities import SIMILARITY_QUANTITIES
-from rankscope.statistics.replicates import RUN_GROUP, by_group, runs_over
+from rankscope.statistics.replicates import by_group, runs_over
 from rankscope.statistics.row_choice import series_names
 
 Measured = Literal["cka", "cka_biased", "svcca", "pwcca"]
@@ -31,7 +32,6 @@ WITH: dict[OverSteps, str] = {
     "previous": "with the previous step",
     "runs": "of two runs",
 }
-MOST_PAIRS = 10
 PUBLISHED: Measured = "cka_biased"
 """The only measure that the published study has; see `rankscope.published.weiss2025`."""
 
@@ -92,9 +92,9 @@ def similarity(
     """
     table, hue = by_group(similarities, group, hue)
     rows = rows_at(table, at=at, text=text, features=features, comparison=comparison)
-    _require(rows, column)
+    require_similarity(rows, column)
     if comparison == "runs":
-        rows, hue = _pairs(rows, hue)
+        rows, hue = pairs_to_draw(rows, hue)
         table, names = rows, series_names(rows, PAIR)
     else:
         names = series_names(table, hue)
@@ -104,7 +104,7 @@ def similarity(
         over = replace(over, runs=over.runs.replace(" run", " pair", 1))
     with drawn_on(ax, names, legend=legend) as panel:
         _draw_chance(panel, rows, column, hue)
-        draw_intervals(panel, rows, interval_of(rows, column), hue=hue, over=over)
+        draw_intervals(panel, rows, interval_columns(rows, column), hue=hue, over=over)
         panel.note(probe_text(rows))
         time_axis(panel, table, rows, hue=hue)
         scale_axis(panel.ax, replace(drawn, label=f"{drawn.label}, {WITH[comparison]}"))
@@ -174,27 +174,6 @@ def similarities(
     return fit_published(panel_figure(place_titles(places), draw), rows, published=published)
 
 
-def _pairs(rows: pd.DataFrame, hue: str) -> tuple[pd.DataFrame, str]:
-    if hue not in ("run", RUN_GROUP):
-        raise WrongSettingError(f"pairs are of runs or groups of them: `hue` {hue!r} is neither")
-    pairs = in_pairs(rows, hue)
-    count = pairs[PAIR].nunique()
-    if count > MOST_PAIRS:
-        raise RankscopeError(
-            f"{count} pairs of runs are too many lines: choose runs, put them together with "
-            "`group`, or draw `run_similarities`"
-        )
-    return pairs, PAIR if hue == RUN_GROUP else "run"
-
-
-def _require(rows: pd.DataFrame, column: str) -> None:
-    if column not in SIMILARITY_QUANTITIES or column not in rows:
-        known = ", ".join(SIMILARITY_QUANTITIES)
-        raise WrongSettingError(f"unknown similarity {column!r}: choose one of {known}")
-    if rows[column].isna().all():
-        raise RankscopeError(f"no {column!r} of these features has a value")
-
-
 def _draw_chance(panel: Panel, rows: pd.DataFrame, column: str, hue: str) -> None:
     """Draw the value for independent features of as many directions, at each step."""
     chance = f"{column}_chance"
@@ -204,11 +183,11 @@ def _draw_chance(panel: Panel, rows: pd.DataFrame, column: str, hue: str) -> Non
         line = means.groupby("step")[chance].mean()
         style = panel.styles[name]
         panel.ax.plot(
-            line.index, line, color=style.color, linestyle=":", linewidth=CHANCE_WIDTH, zorder=1
+            line.index, line, color=style.color, linestyle=DOTTED, linewidth=CHANCE_WIDTH, zorder=1
         )
         if len(line) and rows[hue].nunique() > 1:
             mark_end(panel.ax, float(line.iloc[-1]), style)
-    panel.line("independent features", ":", width=CHANCE_WIDTH)
+    panel.line("independent features", DOTTED, width=CHANCE_WIDTH)
 
 
 def _half(place: int, count: int) -> str:

@@ -12,26 +12,31 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.errors import RankscopeError
 from rankscope.plots.coloured_cells import color_bar, draw_cells, say_none
-from rankscope.plots.feature_lines import place_titles, probe_text
+from rankscope.plots.label_texts import name_titles
 from rankscope.plots.layer_maps import MOST_TICKS, SHORT
 from rankscope.plots.map_grid import HIGHEST, finish_maps, map_figure, room
 from rankscope.plots.panel import least_span
 from rankscope.plots.similarity_lines import Measured
-from rankscope.plots.style import name_titles, paper_look
-from rankscope.plots.time_axis import step_label
-from rankscope.statistics.feature_rows import few, groups_by_run, places_of, rows_at
+from rankscope.plots.style import paper_look
+from rankscope.statistics.compared_features import (
+    at_common_step,
+    chosen_steps,
+    groups_by_run,
+    last_step_of_pairs,
+    require_similarity,
+)
+from rankscope.statistics.feature_rows import few, place_titles, places_of, probe_text, rows_at
 from rankscope.statistics.quantities import SIMILARITY_QUANTITIES
-from rankscope.statistics.replicates import AGAINST, at_common_steps, by_group, runs_over
-from rankscope.statistics.row_choice import distinct
+from rankscope.statistics.replicates import AGAINST, by_group, runs_over
+from rankscope.statistics.row_choice import distinct, step_label
 
-MOST_STEPS = 3
+SAME = 1.0  # how alike a place is to itself
 MOST_RUNS = 12
 PANEL_WIDTH, LEAST_PANEL, NAME_WIDTHS = 1.5, 1.2, (0.9, 1.3, 1.8)
 LEAST_SIDE = 0.7  # inches of the smallest matrix
 TICK_LINE = 0.13  # inches that the name of a tick takes
-SAME = 1.0  # how alike a place is to itself
 
 
 def layer_similarity(
@@ -81,7 +86,7 @@ def layer_similarity(
     """
     rows = rows_at(similarities, at=at, text=text, features=features, comparison="layers")
     rows = rows if run is None else rows[rows["run"] == run]
-    rows = _at_step(rows, step)
+    rows = at_common_step(rows, step)
     limits = _limits(rows, column) if limits is None else limits
     ax = plt.gca() if ax is None else ax
     mesh = _draw_layers(ax, rows, column, limits)
@@ -130,7 +135,7 @@ def layer_similarities(
     """
     table, hue = by_group(similarities, group, hue)
     rows = rows_at(table, at=at, text=text, features=features, comparison="layers")
-    names, shown = sorted(distinct(rows, hue), key=str), _steps(rows, steps)
+    names, shown = sorted(distinct(rows, hue), key=str), chosen_steps(rows, steps)
     rows = rows[rows["step"].isin(shown)]
     limits, side = _limits(rows, column), min(max(room() / len(names), LEAST_SIDE), PANEL_WIDTH)
     if len(names) * len(shown) * side**2 > HIGHEST * room():
@@ -210,7 +215,7 @@ def run_similarities(
             f"{len(names)} runs are too many for a matrix: choose some, or use `group`"
         )
     pairs = rows.assign(first=sides[:, 0], second=sides[:, 1])
-    pairs = pairs[pairs["step"] == _last_step_of_pairs(pairs, column, step)]
+    pairs = pairs[pairs["step"] == last_step_of_pairs(pairs, column, step)]
     titles, limits = place_titles(places_of(pairs)), _limits(pairs, column)
     layers = {title: layer for layer, title in titles.items()}
     side = min(PANEL_WIDTH, room() / len(titles) if len(titles) < 3 else LEAST_PANEL)
@@ -288,44 +293,6 @@ def _draw_matrix(
 
 def _limits(rows: pd.DataFrame, column: str) -> tuple[float, float]:
     """Ends of the colours: the least value, and that of a place with itself."""
-    if column not in SIMILARITY_QUANTITIES:
-        known = ", ".join(SIMILARITY_QUANTITIES)
-        raise WrongSettingError(f"unknown similarity {column!r}: choose one of {known}")
-    values = rows[column].dropna()
-    if values.empty:
-        raise RankscopeError(f"no {column!r} of these features has a value")
+    require_similarity(rows, column)
+    values = rows[column]
     return least_span(float(values.min()), SAME)
-
-
-def _at_step(rows: pd.DataFrame, step: int | None) -> pd.DataFrame:
-    (chosen,) = _steps(rows, None if step is None else [step])[-1:]
-    return rows[rows["step"] == chosen]
-
-
-def _steps(rows: pd.DataFrame, wanted: Collection[int] | None) -> list[int]:
-    """The requested steps, which some run has, or a few of those that all runs have."""
-    series = rows.assign(all_runs=0)
-    there = sorted({*map(int, rows.loc[at_common_steps(series, "all_runs"), "step"])})
-    if wanted is None and not there:
-        raise RankscopeError("the runs have no step in common: choose `steps`, or draw one run")
-    if wanted is None:
-        return few(there, MOST_STEPS)
-    missing, any_run = sorted({*wanted} - {*rows["step"]}), sorted({*map(int, rows["step"])})
-    if missing:
-        listing = ", ".join(map(str, any_run))
-        raise WrongSettingError(f"no step {missing[0]} of these runs: choose from {listing}")
-    return sorted({*wanted})
-
-
-def _last_step_of_pairs(pairs: pd.DataFrame, column: str, step: int | None) -> int:
-    """The step, or the last at which every pair of runs that has numbers has one."""
-    pairs = pairs[pairs[column].notna()] if step is None else pairs
-    both = pairs[["run", AGAINST]].apply(tuple, axis="columns")
-    counts = both.groupby(pairs["step"]).nunique()
-    there = [int(one) for one in counts.index[counts == both.nunique()]]
-    if step is None and there:
-        return there[-1]
-    if step is None or step not in counts.index:
-        listing = ", ".join(map(str, there or counts.index)) or "none"
-        raise WrongSettingError(f"no `step` with all pairs of runs: there are {listing}")
-    return step

@@ -10,16 +10,16 @@ from matplotlib.figure import Figure
 
 from rankscope.plots.grid import panel_figure
 from rankscope.plots.marks import END_MARK, draw_band, draw_marks, last_known
-from rankscope.plots.panel import GREY, Panel, drawn_on
-from rankscope.plots.style import SeriesStyle, paper_look
+from rankscope.plots.panel import GREY, Panel, drawn_on, start_at_zero
+from rankscope.plots.style import DASHED, DOTTED, SeriesStyle, paper_look
 from rankscope.plots.time_axis import label_steps
+from rankscope.statistics.cycle_ranks import merged_stairs, most_rank
 from rankscope.statistics.replicates import Over, by_group
 from rankscope.statistics.row_choice import chosen_rows, role_titles, series_names
 from rankscope.statistics.step_summary import band_text, summarised_over, summary
 
 THIN, WIDE = 0.7, 3.5
 SMALL = 2.5
-DASHED = (0, (4, 1.5))
 PALE = "0.82"
 
 
@@ -67,8 +67,8 @@ def merged_rank(
     over = summarised_over(rows, hue=hue)
     with drawn_on(ax, series_names(table, hue), legend=legend) as panel:
         for name, series in ranks.groupby(hue, sort=True):
-            stairs = _stairs(series, ends[name])
-            dashed = _stairs(effective[effective[hue] == name], ends[name])
+            stairs = merged_stairs(series, ends[name])
+            dashed = merged_stairs(effective[effective[hue] == name], ends[name])
             # Only the merges are points: the first and the last row extend the staircase.
             draw_staircase(
                 panel.ax,
@@ -78,14 +78,14 @@ def merged_rank(
                 panel.series(name, dashes="-"),
                 tread="post",
             )
-            _draw_most(panel.ax, _most(table[table[hue] == name], role), end=int(ends[name]))
+            _draw_most(panel.ax, most_rank(table[table[hue] == name], role), end=int(ends[name]))
         for least_side in sorted(set(rows[["rows", "cols"]].min(axis=1))):
-            panel.ax.axhline(float(least_side), color=GREY, linestyle=":", linewidth=THIN)
+            panel.ax.axhline(float(least_side), color=GREY, linestyle=DOTTED, linewidth=THIN)
         _explain(panel, over=over, has_band=bool((ranks["low"] < ranks["high"]).any()))
         label = "rank of the sum of merges"
         label_steps(panel.ax, table, table[table[hue].isin(rows[hue])])
         panel.ax.set_ylabel(f"{label}, mean over {over}" if over else label)
-        panel.ax.set_ylim(bottom=0, auto=True)
+        start_at_zero(panel.ax)
     return panel.ax
 
 
@@ -150,25 +150,6 @@ def draw_staircase(
     )
 
 
-def _stairs(series: pd.DataFrame, end: int) -> pd.DataFrame:
-    """A summary from rank 0 at step 0 on, and up to the run's last step."""
-    flat = {"step": 0, "centre": 0.0, "low": 0.0, "high": 0.0}
-    values = series[list(flat)].fillna(0.0)
-    last = values.iloc[[-1]].assign(step=end)
-    return pd.concat([pd.DataFrame([flat]), values, last], ignore_index=True)
-
-
-def _most(table: pd.DataFrame, role: str | None) -> pd.Series[float]:
-    """The most that sums of merges can have, mean over layers by step: ranks up to min(m, n)."""
-    merges = table[table["component"] == "merge"].sort_values("step")
-    if role is not None:
-        merges = merges[merges["role"] == role]
-    matrices = merges.groupby(["run", "layer", "role", "name"], dropna=False)
-    added = matrices["max_rank"].cumsum().astype(float)
-    most = added.clip(upper=merges[["rows", "cols"]].min(axis=1))
-    return most.groupby(merges["step"]).mean()
-
-
 def _draw_most(ax: Axes, most: pd.Series[float], *, end: int) -> None:
     if most.empty:
         return
@@ -181,7 +162,7 @@ def _draw_most(ax: Axes, most: pd.Series[float], *, end: int) -> None:
 def _explain(panel: Panel, *, over: Over, has_band: bool) -> None:
     panel.line("numerical rank")
     panel.line("effective rank", DASHED, width=THIN)
-    panel.line("min(m, n)", ":", width=THIN)
+    panel.line("min(m, n)", DOTTED, width=THIN)
     if has_band:
         panel.band(band_text("numerical_rank", over))
     panel.left_out(over)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
-import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any
 
 import matplotlib as mpl
@@ -15,8 +12,8 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.typing import LineStyleType
 
-from rankscope.errors import WrongSettingError, printable
-from rankscope.statistics.feature_rows import TIMES, few
+from rankscope.errors import WrongSettingError
+from rankscope.statistics.feature_rows import few
 
 WIDTHS = {
     "acl": 3.03,
@@ -39,7 +36,9 @@ IEEE states for its columns.
 # Okabe & Ito's colours, without their yellow, which is lost on white paper.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_DASHES: tuple[LineStyleType, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
+DASHED: LineStyleType = (0, (4, 1.5))
+DOTTED: LineStyleType = ":"
+_DASHES: tuple[LineStyleType, ...] = ("-", DASHED, (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
 
 MOST_LOOKS, FEW_SHADES = 12, 7
 COLORS = "viridis"
@@ -47,11 +46,6 @@ DARKENING = LinearSegmentedColormap.from_list(
     "steps", mpl.colormaps[COLORS](np.linspace(0.88, 0.0, 64))
 )
 """The colours of maps, dark at the end, without the palest ones, which are lost on white paper."""
-CHARACTER = 0.045
-"""Inches that a character takes on average, at the size of a legend."""
-TITLE_CHARACTER = 1.2 * CHARACTER
-LEGEND_NAME = 40  # characters
-WORD_AT_END = re.compile(r"[^-_/.\s]+$")
 
 
 @dataclass(frozen=True)
@@ -90,6 +84,14 @@ def in_legend(names: Sequence[object]) -> Sequence[object]:
     """The series that a legend names: all, or a few of many numbers whose shades go on evenly."""
     ordered = sorted(names, key=_by_number_then_text)
     return few(ordered, FEW_SHADES) if _are_graded(ordered) else ordered
+
+
+def in_series_order(labels: Sequence[str]) -> list[str]:
+    """Legend texts of series in the order of their names, which may be numbers."""
+    try:
+        return sorted(labels, key=float)
+    except ValueError:
+        return sorted(labels)
 
 
 def _are_graded(names: Sequence[object]) -> bool:
@@ -154,6 +156,11 @@ def paper_style(width: str | float = "acl-text", *, aspect: float = 0.62) -> Ite
         yield
 
 
+def figure_width() -> float:
+    """Width in inches of the figures that are made, which `paper_style` sets."""
+    return float(mpl.rcParams["figure.figsize"][0])
+
+
 @contextmanager
 def paper_look() -> Iterator[None]:
     """Take type, lines and layout from `paper_style`, and leave the width as it is set.
@@ -202,6 +209,8 @@ _PAPER: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
+    # What is added to all ticks of an axis is above it, where the title is.
+    "axes.formatter.useoffset": False,
     "axes.grid": True,
     "grid.color": "0.9",
     "grid.linewidth": 0.5,
@@ -227,106 +236,3 @@ _PAPER: dict[Any, Any] = {
     # Cutting to the ink would change the width that the page was measured for.
     "savefig.bbox": None,
 }
-
-
-def plain(text: object, *, limit: int = 40) -> str:
-    """Text for a title or a legend that matplotlib shows as it is.
-
-    Run names come from folders and files: a pair of ``$`` would be read as mathematics, and may
-    fail to parse only when the figure is saved; a leading ``_`` would hide a legend entry. Text
-    longer than ``limit`` characters loses its middle, since names of runs often differ at the end.
-    """
-    return _escaped(_shortened(text, limit))
-
-
-def legend_names(names: Iterable[object]) -> dict[Any, str]:
-    """Text of every series in a legend: short, and no two of them read the same.
-
-    Names of two runs are shortened on both sides of their sign. Where beginnings and ends do not
-    tell all names apart, what they have in common is left out of them all.
-    """
-    named = {name: str(name).split(TIMES) for name in names}
-    sides = [side for both in named.values() for side in both]
-    found: dict[Any, str] = {}
-    for way in (_shortened, _without_common(sides), _whole):
-        found = {
-            name: _escaped(TIMES.join(way(side, LEGEND_NAME // len(both)) for side in both))
-            for name, both in named.items()
-        }
-        if len({*found.values()}) == len(found):
-            break
-    return found
-
-
-def _without_common(names: Sequence[str]) -> Callable[[str, int], str]:
-    """Shortens names by their common beginning and end, if there are several names."""
-    different = [*{*names}] if len({*names}) > 1 else []
-    start = WORD_AT_END.sub("", _common_start(different))
-    backwards = [name[len(start) :][::-1] for name in different]
-    end = WORD_AT_END.sub("", _common_start(backwards))
-
-    def own(name: str, limit: int) -> str:
-        middle = name[len(start) : len(name) - len(end)]
-        return _shortened("…" * bool(start) + middle + "…" * bool(end), limit)
-
-    return own
-
-
-def _common_start(names: Sequence[str]) -> str:
-    alike = takewhile(lambda letters: len({*letters}) == 1, zip(*names, strict=False))
-    return "".join(letters[0] for letters in alike)
-
-
-def _whole(name: str, _limit: int) -> str:
-    return _shortened(name, 1000)
-
-
-def name_title(name: object, inches: float, *, lines: int = 3) -> str:
-    """Name of a run as a title of at most this size, broken after its punctuation."""
-    limit = _characters(inches)
-    text = _shortened(name, limit * lines - lines)
-    rows = [""]
-    for part in re.findall(r"[^-_/.\s]*[-_/.\s]?", text):
-        if len(rows[-1]) + len(part) > limit and rows[-1]:
-            rows.append("")
-        rows[-1] += part
-    if len(rows) > lines or max(map(len, rows)) > limit:
-        rows = [text[at : at + limit] for at in range(0, len(text), limit)]
-    return "\n".join(map(_escaped, rows))
-
-
-def name_titles(names: Sequence[object], inches: float, *, lines: int = 3) -> list[str]:
-    """Titles of runs side by side, as of `name_title`.
-
-    Where two would read the same, what all names have in common is left out.
-    """
-    titles = [name_title(name, inches, lines=lines) for name in names]
-    if len({*titles}) == len(titles):
-        return titles
-    texts = [str(name) for name in names]
-    own = _without_common(texts)
-    return [name_title(own(text, 1000), inches, lines=lines) for text in texts]
-
-
-def wrapped(label: str, inches: float) -> str:
-    """A label over as many lines as it takes to be at most ``inches`` long; not a formula."""
-    if "$" in label:
-        return label
-    # A pair such as (m, n) stays together.
-    lines = textwrap.wrap(label.replace(", ", ",\xa0"), _characters(inches))
-    return "\n".join(lines).replace("\xa0", " ")
-
-
-def _characters(inches: float) -> int:
-    return max(6, int(inches / TITLE_CHARACTER))
-
-
-def _shortened(text: object, limit: int) -> str:
-    shown = printable(str(text), limit=1000)
-    half = limit // 2
-    return shown if len(shown) <= limit else f"{shown[:half]}…{shown[-half:]}"
-
-
-def _escaped(text: str) -> str:
-    shown = text.replace("$", r"\$")
-    return f" {shown}" if shown.startswith("_") else shown

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from typing import Literal
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.typing import LineStyleType
 
-from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.plots.grid import label_figure, new_figure, row_title, shared_legend
+from rankscope.plots.label_texts import wrapped
 from rankscope.plots.marks import END_MARK, draw_band, last_known
 from rankscope.plots.metric_lines import MOST_MARKERS
 from rankscope.plots.panel import CHANCE_WIDTH, Panel, drawn_on
 from rankscope.plots.role_panels import limit_share
-from rankscope.plots.style import SeriesStyle, paper_look, series_styles, wrapped
-from rankscope.plots.time_axis import step_label, time_axis
+from rankscope.plots.style import DOTTED, SeriesStyle, figure_width, paper_look, series_styles
+from rankscope.plots.time_axis import time_axis
 from rankscope.statistics.replicates import Over, by_group
-from rankscope.statistics.row_choice import series_names
+from rankscope.statistics.row_choice import series_names, step_label
 from rankscope.statistics.step_summary import summarised_over
 from rankscope.statistics.subspace_means import (
-    AGAINST,
     Against,
-    comparisons,
+    by_reference,
+    known_comparisons,
     left_out,
+    of_size,
     shares,
 )
 
@@ -45,7 +44,6 @@ EARLIER: dict[Against, str] = {
 }
 ROW_HEIGHT = 0.95
 VISIBLE = 0.01  # a narrower band is not seen beside a line
-DOTTED: LineStyleType = ":"
 
 
 def overlap(
@@ -101,7 +99,8 @@ def overlap(
     'overlap of the leading 4-dimensional subspaces'
     """
     table, hue = by_group(table, group, hue)
-    rows = _of_size(_comparisons(table, measure, component, role, against), k)
+    rows = known_comparisons(table, measure, component=component, role=role, against=against)
+    rows = of_size(rows, k)
     with drawn_on(ax, series_names(table, hue), legend=legend) as panel:
         points = _draw(panel, rows, hue)
         _explain(panel, rows, points, chance(measure, component), hue=hue)
@@ -133,10 +132,10 @@ def overlaps(
     ['against the previous checkpoint', 'against the first checkpoint']
     """
     table, hue = by_group(table, group, hue)
-    rows = _by_reference(table, measure, component, role)
+    rows = by_reference(table, measure, component=component, role=role)
     every = pd.concat(rows.values())
     ks = sorted(every.loc[every["value"].notna(), "k"].unique())
-    width, height = float(mpl.rcParams["figure.figsize"][0]), 0.5 + ROW_HEIGHT * len(ks)
+    width, height = figure_width(), 0.5 + ROW_HEIGHT * len(ks)
     figure, grid = new_figure(len(ks), len(rows), size=(width, height))
     points: list[pd.DataFrame] = []
     for k, line in zip(ks, grid, strict=True):
@@ -155,34 +154,6 @@ def overlaps(
     shared_legend(figure, [ax for line in grid for ax in line], hole=None)
     label_figure(figure, step_label(table), LABELS[measure], height=height)
     return figure
-
-
-def _comparisons(
-    table: pd.DataFrame, measure: Share, component: str, role: str | None, against: Against
-) -> pd.DataFrame:
-    rows = comparisons(table, measure, component=component, role=role, against=against)
-    if rows["value"].isna().all():
-        raise RankscopeError(f"no {measure} of {component!r} has a number: {left_out(rows)}")
-    return rows
-
-
-def _by_reference(
-    table: pd.DataFrame, measure: Share, component: str, role: str | None
-) -> dict[Against, pd.DataFrame]:
-    """Comparisons by the checkpoint that they are with, if there are any."""
-    found: dict[Against, pd.DataFrame] = {}
-    for against in AGAINST:
-        with suppress(RankscopeError):
-            found[against] = _comparisons(table, measure, component, role, against)
-    return found or {"previous": _comparisons(table, measure, component, role, "previous")}
-
-
-def _of_size(rows: pd.DataFrame, k: int) -> pd.DataFrame:
-    there = rows[rows["k"] == k]
-    if there.empty:
-        sizes = ", ".join(map(str, sorted(set(rows["k"]) - {0})))
-        raise WrongSettingError(f"no subspaces of {k} dimensions: choose k from {sizes}")
-    return there
 
 
 def _draw(panel: Panel, rows: pd.DataFrame, hue: str) -> pd.DataFrame:

@@ -12,8 +12,9 @@ from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
-from rankscope.plots.panel import GREY, Panel
+from rankscope.plots.panel import GREY, ROUND, Panel
 from rankscope.statistics.restart_schedules import restarts_of, schedules
+from rankscope.statistics.row_choice import step_label
 
 MOST_SCHEDULES = 3
 MOST_PER_INCH = 20
@@ -37,16 +38,17 @@ class StepLocator(MaxNLocator):
         Least step drawn.
     first
         Least positive step drawn; `inf` without any.
+    last
+        Greatest step drawn. Where that is the least, it is the only tick.
     """
 
-    def __init__(self, least: float, first: float) -> None:
-        super().__init__(nbins="auto", steps=[1, 2, 2.5, 5, 10], integer=True, min_n_ticks=1)
-        self.least, self.first = least, first
+    def __init__(self, least: float, first: float, last: float) -> None:
+        super().__init__(nbins="auto", steps=ROUND, integer=True, min_n_ticks=1)
+        self.least, self.first, self.last = least, first, last
 
-
-def step_label(table: pd.DataFrame) -> str:
-    """What the steps of a table count, which results keep beside their tables: ``step``, say."""
-    return str(table.attrs.get("unit", "step"))
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
+        """Places of the ticks between two steps."""
+        return [self.least] if self.least == self.last else super().tick_values(vmin, vmax)
 
 
 def label_steps(ax: Axes, table: pd.DataFrame, rows: pd.DataFrame) -> None:
@@ -55,10 +57,12 @@ def label_steps(ax: Axes, table: pd.DataFrame, rows: pd.DataFrame) -> None:
     steps = rows["step"].to_numpy(np.float64, na_value=np.nan)
     least = float(np.nanmin(steps, initial=math.inf))
     first = float(np.nanmin(steps, initial=math.inf, where=steps > 0))
+    last = float(np.nanmax(steps, initial=-math.inf))
     other = ax.xaxis.get_major_locator()
     if isinstance(other, StepLocator):  # of a panel that shares the axis
         least, first = min(least, other.least), min(first, other.first)
-    ax.xaxis.set_major_locator(StepLocator(least, first))
+        last = max(last, other.last)
+    ax.xaxis.set_major_locator(StepLocator(least, first, last))
 
 
 def time_axis(panel: Panel, table: pd.DataFrame, rows: pd.DataFrame, *, hue: str) -> None:

@@ -1,4 +1,4 @@
-"""`loss` and `losses`: what the training itself logged, against the step."""
+"""Loss and learning rate of the training as it logged them, against the step."""
 
 from __future__ import annotations
 
@@ -12,16 +12,25 @@ from matplotlib.figure import Figure
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import new_figure, shared_legend
 from rankscope.plots.marks import draw_band, draw_marks
-from rankscope.plots.panel import drawn_on
-from rankscope.plots.style import SeriesStyle, paper_look
+from rankscope.plots.panel import drawn_on, start_at_zero
+from rankscope.plots.style import SeriesStyle, figure_width, paper_look
 from rankscope.plots.time_axis import time_axis
+from rankscope.statistics.logged_series import (
+    by_run_and_step,
+    counts_tokens,
+    is_logged,
+    logged_values,
+    running_window,
+    spacing_text,
+    usual_spacing,
+)
 from rankscope.statistics.replicates import by_group, group_names, runs_over
 from rankscope.statistics.row_choice import series_names
 
-MEAN_OVER = 25
-"""The running mean is over the longest run divided by this."""
 RAW_WIDTH = 0.6
 RAW_ALPHA = 0.4
+RATE = "learning_rate"
+HEIGHTS = (1.9, 1.15)  # of the loss, if there is one, and of the rate
 
 
 def loss(
@@ -68,7 +77,7 @@ def loss(
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['full', 'relora', 'training, as logged', 'restart']
     """
-    if not has_loss(training):
+    if not is_logged(training, "loss"):
         raise RankscopeError("no loss was logged: the training table has no value of 'loss'")
     names = group_names(runs, group)
     training, hue = by_group(training, group, hue)
@@ -93,10 +102,10 @@ def loss(
             panel.note(f"mean over {over.runs}")
             panel.band(f"min to max over {over.runs}")
             panel.left_out(over)
-        if logged_values(training, "validation_loss").notna().any():
+        if is_logged(training, "validation_loss"):
             panel.mark("validation", hollow=False)
         time_axis(panel, training, logged, hue=hue)
-        panel.ax.set_ylabel("loss (nats per token)" if _counts_tokens(logged) else "loss")
+        panel.ax.set_ylabel("loss (nats per token)" if counts_tokens(logged) else "loss")
     return panel.ax
 
 
@@ -124,45 +133,110 @@ def losses(
     return figure
 
 
-def has_loss(training: pd.DataFrame) -> bool:
-    """Whether any training loss was logged."""
-    return bool(logged_values(training, "loss").notna().any())
+def learning_rate(
+    training: pd.DataFrame,
+    *,
+    runs: Collection[object] | None = None,
+    hue: str = "run",
+    group: str | None = None,
+    legend: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the learning rate of every run against the step, and mark its restarts.
 
+    Logged values are joined by straight lines: what a schedule does between two logged steps, such
+    as the warm-up after a restart, is not visible, and the legend gives their distance. A line of
+    several runs is their mean at the steps that all of them logged, and its band spans the least to
+    the greatest.
 
-def _counts_tokens(logged: pd.DataFrame) -> bool:
-    """Whether every run logged how many tokens it read: only then is its loss per token."""
-    return bool(logged_values(logged, "tokens").notna().groupby(logged["run"]).any().all())
+    Parameters
+    ----------
+    training
+        One row per logged step, with columns ``run``, ``step``, ``learning_rate``, and where there
+        are any ``event``.
+    runs
+        All the runs of the study, or values of ``hue``, to keep their colours; those in
+        ``training`` if not given.
+    hue, group
+        The column that identifies the lines: ``run``, or one of your own; or a pattern that makes
+        replicates of runs.
+    legend, ax
+        As in `rankscope.plots.metric`.
 
+    Raises
+    ------
+    RankscopeError
+        If no learning rate was logged.
 
-def running_window(logged: pd.DataFrame) -> int:
-    """Steps in the running mean: about a twenty-fifth of the longest run, 1, 2 or 5 times 10ᵏ.
-
-    Never less than from one logged value to the next, which is then the number.
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import rankscope as rs
+    >>> training = pd.DataFrame({"run": "a", "step": [0, 10, 20], "learning_rate": [0, 0.1, 0.2]})
+    >>> ax = rs.plots.learning_rate(training)
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['a', 'logged every 10 steps']
     """
-    longest = int(logged["step"].max() - logged["step"].min())
-    round_numbers = [digit * int(10**k) for k in range(9) for digit in (1, 2, 5)]
-    window = max(n for n in round_numbers if n <= max(1, longest // MEAN_OVER))
-    spacings = [usual_spacing(rows["step"]) for _, rows in logged.groupby("run")]
-    return max(window, *(int(spacing) for spacing in spacings if spacing > 0), 1)
+    if not is_logged(training, RATE):
+        raise RankscopeError(
+            f"no learning rate was logged: the training table has no value of {RATE!r}"
+        )
+    names = group_names(runs, group)
+    training, hue = by_group(training, group, hue)
+    logged = training[logged_values(training, RATE).notna()]
+    over = runs_over(logged, hue)
+    names = series_names(training, hue) if names is None else names
+    with drawn_on(ax, names, legend=legend) as panel:
+        has_band = False
+        for name, series in logged.groupby(hue, sort=True):
+            by_run = by_run_and_step(series, RATE)
+            has_band |= _draw_mean(panel.ax, by_run, panel.series(name, marker=False))
+        panel.note(spacing_text(logged))
+        if over.runs:
+            panel.note(f"mean over {over.runs}")
+        if has_band:
+            panel.band(f"min to max over {over.runs}")
+        panel.left_out(over)
+        time_axis(panel, training, logged, hue=hue)
+        panel.ax.set_ylabel("learning rate")
+        start_at_zero(panel.ax)
+    return panel.ax
 
 
-def usual_spacing(steps: pd.Series[int]) -> float:
-    """Steps from one logged value to the next, as a rule; NaN for a single one."""
-    return float(steps.drop_duplicates().sort_values().diff().median())
+@paper_look()
+def learning_rates(
+    training: pd.DataFrame,
+    *,
+    runs: Collection[object] | None = None,
+    hue: str = "run",
+    group: str | None = None,
+) -> Figure:
+    """Figure of the learning rate of all runs, below their losses if any was logged.
 
+    Parameters and errors as for `learning_rate`; the losses are drawn as in `loss`.
 
-def logged_values(training: pd.DataFrame, column: str) -> pd.Series[float]:
-    """A logged quantity as numbers, NaN where it was not logged."""
-    if column not in training.columns:
-        return pd.Series(float("nan"), index=training.index)
-    return training[column].astype(float)
-
-
-def by_run_and_step(series: pd.DataFrame, column: str) -> pd.DataFrame:
-    """A logged quantity at the steps that all runs of a series have, one column per run."""
-    values = logged_values(series, column).groupby([series["step"], series["run"]]).mean()
-    wide: pd.DataFrame = values.dropna().unstack("run")
-    return wide.dropna()
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import rankscope as rs
+    >>> training = pd.DataFrame({"run": "a", "step": [0, 10], "learning_rate": [0.1, 0.2]})
+    >>> figure = rs.plots.learning_rates(training.assign(loss=[5.0, 4.0]))
+    >>> [ax.get_ylabel() for ax in figure.axes]
+    ['loss', 'learning rate']
+    """
+    heights = HEIGHTS if is_logged(training, "loss") else HEIGHTS[1:]
+    width = figure_width()
+    figure, grid = new_figure(
+        len(heights), 1, size=(width, 0.4 + sum(heights)), share_y=False, ratios=heights
+    )
+    panels = [line[0] for line in grid]
+    if len(panels) > 1:
+        loss(training, runs=runs, hue=hue, group=group, legend=False, ax=panels[0])
+        panels[0].set_xlabel("")
+    learning_rate(training, runs=runs, hue=hue, group=group, legend=False, ax=panels[-1])
+    shared_legend(figure, panels, hole=None)
+    figure.align_ylabels()
+    return figure
 
 
 def _draw_training(ax: Axes, by_run: pd.DataFrame, style: SeriesStyle, window: int) -> bool:
@@ -172,11 +246,11 @@ def _draw_training(ax: Axes, by_run: pd.DataFrame, style: SeriesStyle, window: i
     points = 2 * round(window / spacing / 2) + 1 if spacing > 0 else 1
     if points > 1:
         ax.plot(by_step.index, by_step, color=style.color, linewidth=RAW_WIDTH, alpha=RAW_ALPHA)
-    draw_mean(ax, by_run.rolling(points, center=True, min_periods=1).mean(), style)
+    _draw_mean(ax, by_run.rolling(points, center=True, min_periods=1).mean(), style)
     return points > 1
 
 
-def draw_mean(ax: Axes, by_run: pd.DataFrame, style: SeriesStyle) -> bool:
+def _draw_mean(ax: Axes, by_run: pd.DataFrame, style: SeriesStyle) -> bool:
     """Draw the mean of the runs of a series and the band over them; returns if that has width."""
     mean, low, high = (by_run.agg(how, axis="columns") for how in ("mean", "min", "max"))
     ax.plot(mean.index, mean, color=style.color, linestyle=style.dashes)

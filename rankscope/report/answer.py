@@ -117,14 +117,14 @@ def _members(results: Results, named: Collection[str], group: str | None) -> Col
     """The runs that are named, by their own names or by those of their groups; unknown ones too."""
     if not named or group is None:
         return named
-    groups = groups_of(map(str, results.rows(["run"])["run"].unique()), group)
+    groups = groups_of(map(str, results.distinct(["run"])["run"]), group)
     unknown = [name for name in named if name not in groups.values()]
     return [*(run for run, name in groups.items() if name in named), *unknown]
 
 
 def _are_single(results: Results) -> bool:
     """Whether there are several runs, and no group has two of them."""
-    tables = [results.rows(["run"]), results.evaluation, results.representations]
+    tables = [results.distinct(["run"]), results.evaluation, results.representations]
     names = ["run", *([RUN_GROUP] if RUN_GROUP in tables[0] else [])]
     runs = pd.concat([table[names].drop_duplicates() for table in tables]).drop_duplicates()
     return len(runs) > 1 and not (RUN_GROUP in runs and runs[RUN_GROUP].duplicated().any())
@@ -132,12 +132,19 @@ def _are_single(results: Results) -> bool:
 
 def _since_breaks(table: pd.DataFrame, breaks: dict[str, int]) -> pd.DataFrame:
     """Rows of each run from the step on at which its last model begins."""
+    if not {*breaks} & {*table["run"].unique()}:
+        return table
     starts = table["run"].map(breaks).astype(float).fillna(float("-inf"))
-    return table[table["step"].astype(float) >= starts]
+    return _those(table, table["step"].astype(float) >= starts)
+
+
+def _those(table: pd.DataFrame, flags: pd.Series[bool]) -> pd.DataFrame:
+    """Some rows of a table; not a copy, which may be large, where they are all."""
+    return table if flags.all() else table[flags]
 
 
 def _weights(table: pd.DataFrame, unit: str) -> str:
-    rows = table[(table["component"] == "weight") & table["per"].notna()]
+    rows = _those(table, (table["component"] == "weight") & table["per"].notna())
     series = {name: _at_both_ends(own) for name, own in each_run(rows)}
     series = {name: ends for name, ends in series.items() if len(ends[1])}
     if not series:
@@ -166,14 +173,14 @@ def _weights(table: pd.DataFrame, unit: str) -> str:
 
 
 def _largest_fall(table: pd.DataFrame, unit: str) -> str:
-    rows = table[(table["component"] == "weight") & table["per"].notna()]
-    rows = rows.sort_values("step", kind="stable")
-    matrix = rows.groupby(MATRIX, sort=True, dropna=False).ngroup()
-    of_matrix = rows["per"].groupby(matrix)
+    rows = _those(table, (table["component"] == "weight") & table["per"].notna())
+    numbers = rows.groupby(MATRIX, sort=True, dropna=False).ngroup()
+    order = rows["step"].sort_values(kind="stable").index
+    of_matrix = rows["per"][order].groupby(numbers[order])
     falls = (of_matrix.last() - of_matrix.first())[of_matrix.size() > 1]
     if falls.empty:
         return ""
-    fallen = rows[matrix == falls.idxmin()]
+    fallen = rows[numbers == falls.idxmin()].sort_values("step", kind="stable")
     per, last = fallen["per"].tolist(), fallen.iloc[-1]
     fall = per[-1] - per[0]
     if fall > -SMALL:
@@ -191,7 +198,7 @@ def _updates(table: pd.DataFrame) -> str:
     """The last updates: of whole cycles if a run has any, otherwise of parts of cycles."""
     ranks: dict[str, float] = {}
     parts, kinds = {}, {}
-    rows = table[(table["component"] == "update") & table["effective_rank"].notna()]
+    rows = _those(table, (table["component"] == "update") & table["effective_rank"].notna())
     for name, every in each_run(rows):
         own = every.assign(window=every["window"].fillna(""))
         window = next(kind for kind in WINDOWS if kind in own["window"].unique())

@@ -7,8 +7,9 @@ import pandas as pd
 from rankscope.errors import WrongSettingError
 from rankscope.metrics import noise_matters
 from rankscope.report.runs_in_words import each_run, in_words, last_rows, span
+from rankscope.statistics.compared_features import in_pairs
 from rankscope.statistics.energy_over_chance import OVER_CHANCE, with_chance
-from rankscope.statistics.feature_rows import in_pairs, rows_at
+from rankscope.statistics.feature_rows import rows_at
 from rankscope.statistics.replicates import AGAINST_GROUP, RUN_GROUP
 
 ABOUT = "in brackets, 95 % intervals over documents, which say nothing about other trainings"

@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from rankscope.plots.captions import plain_text
 from rankscope.plots.panel import entries
+from rankscope.statistics.markup import plain_text
 
 POINTS_PER_INCH = 72  # the unit of matplotlib's SVG
 MOST_POINTS = 4000  # of a figure; of more, evenly spaced ones are kept

@@ -56,7 +56,7 @@ def matrix_rows(results: Results) -> tuple[list[MatrixRow], int]:
 
     Weights and updates come before other components where not all fit.
     """
-    there = results.rows(["component"])["component"].unique()
+    there = results.distinct(["component"])["component"].tolist()
     known = [[name] for name in FIRST if name in there]
     others = [name for name in there if name not in FIRST]
     shown: list[MatrixRow] = []
@@ -82,15 +82,18 @@ def _rows(
     is_shown: NDArray[np.bool_],
 ) -> list[MatrixRow]:
     """One row for each matrix that is shown, in the order of their numbers."""
-    rows = results.rows((*IDENTITY, *SHOWN), component=components)[is_shown]
-    rows = rows.assign(window=rows["window"].fillna(""), matrix=numbers[rows.index])
-    rows = rows.sort_values(["matrix", "step"], kind="stable")
-    ends = np.flatnonzero(np.diff(rows["matrix"], append=-1)) + 1
-    steps = rows["step"].astype("int64").tolist()
-    per = rows["per"].to_numpy(np.float64, na_value=np.nan)
-    places = [slice(start, end) for start, end in pairwise([0, *ends.tolist()])]
-    last = rows.iloc[ends - 1].to_dict("records")
-    return [_row(one, steps[at], per[at]) for one, at in zip(last, places, strict=True)]
+    rows = results.rows((*IDENTITY, *SHOWN), component=components)
+    places = np.flatnonzero(is_shown)
+    matrices = numbers.to_numpy()[places]
+    steps = rows["step"].to_numpy(np.int64)[places]
+    order = np.lexsort((steps, matrices))  # of a few columns: all of them sorted are a copy
+    ends = np.flatnonzero(np.diff(matrices[order], append=-1)) + 1
+    last = rows.iloc[places[order[ends - 1]]]
+    per = rows["per"].to_numpy(np.float64, na_value=np.nan)[places[order]]
+    steps = steps[order].tolist()
+    shown = last.assign(window=last["window"].fillna("")).to_dict("records")
+    spans = [slice(start, end) for start, end in pairwise([0, *ends.tolist()])]
+    return [_row(one, steps[at], per[at]) for one, at in zip(shown, spans, strict=True)]
 
 
 def place_of(row: pd.Series[Any] | Mapping[Hashable, Any]) -> str:

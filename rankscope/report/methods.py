@@ -142,6 +142,6 @@ def _checkpoints(results: Results) -> list[int]:
     }
     return [
         len(steps & saved.get(str(run), steps))
-        for run, own in results.rows(["run", "step"]).groupby("run")
+        for run, own in results.distinct(["run", "step"]).groupby("run")
         for steps in [set(map(int, own["step"].unique()))]
     ]

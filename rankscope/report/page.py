@@ -16,8 +16,6 @@ from markupsafe import Markup
 from rankscope.durable import write_file
 from rankscope.errors import RankscopeError, WrongSettingError, require_folder
 from rankscope.pipeline.calls import Paths, listed_paths
-from rankscope.plots.captions import plain_text
-from rankscope.plots.figure_source import source_of
 from rankscope.plots.gallery import gallery, selected
 from rankscope.plots.style import paper_style
 from rankscope.report.answer import answer
@@ -27,8 +25,10 @@ from rankscope.report.methods import methods
 from rankscope.report.run_findings import RunFindings, run_findings
 from rankscope.report.sources import account
 from rankscope.results.columns import ANALYSIS_RECORD
+from rankscope.results.figure_source import source_of
 from rankscope.results.record import read_record
 from rankscope.results.results import Results, open_results
+from rankscope.statistics.markup import plain_text
 
 REPORT_FILE = "report.html"
 MOST_BYTES = 400_000  # of a figure: heavier ones, of very many lines, are left to PDF and PNG
@@ -129,7 +129,7 @@ def _page(
     read = account(results.path)
     rows, count = matrix_rows(results)
     record = read_record(results.path / ANALYSIS_RECORD)
-    tables = (results.rows(["run"]), results.evaluation, results.representations)
+    tables = (results.distinct(["run"]), results.evaluation, results.representations)
     named = pd.concat([table["run"].drop_duplicates() for table in tables])
     runs = list(dict.fromkeys(map(str, named)))
     kinds = zip(("Rank", "Performance", "Features"), tables, strict=True)

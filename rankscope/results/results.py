@@ -63,7 +63,7 @@ from rankscope.results.row_checks import check_rows
 from rankscope.results.spectra_store import Entry
 from rankscope.results.stored_rows import PLACE, by_step
 from rankscope.results.summary_tables import summary_html, summary_text
-from rankscope.results.table_file import TableFile, Where
+from rankscope.results.table_file import Coded, Flags, TableFile, Where
 from rankscope.statistics.restart_schedules import RESTARTS, restarts_of
 
 Value = TypeVar("Value", str, int)
@@ -75,8 +75,9 @@ WRITTEN = (
 )
 Chosen: TypeAlias = "Value | Collection[Value]"
 STORED = ("run", "step", *PLACE, "status", "update_cosine")  # find a row's spectrum in the store
+MATRIX_COLUMNS = ("layer", "role", "component", "head", "expert", "name")
 VALUE_COLUMNS = (
-    *("run", "step", "layer", "role", "component", "head", "name"),
+    *("run", "step", *MATRIX_COLUMNS),
     *("index", "singular_value", "lower", "upper", "noise_floor"),
 )
 
@@ -144,6 +145,11 @@ def require_columns(columns: Iterable[str], there: Iterable[str]) -> None:
 def listed(value: Any) -> list[Any]:
     """A value, or several of them, as a list."""
     return [value] if isinstance(value, str) or not isinstance(value, Iterable) else [*value]
+
+
+def _where(given: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The values asked for of each column that is given."""
+    return {name: listed(value) for name, value in given.items() if value is not None}
 
 
 def _state(path: Path) -> tuple[int, ...]:
@@ -294,7 +300,7 @@ class Results:
         (3, 2)
         """
         given = {"run": run, "step": step, "layer": layer, "role": role, "component": component}
-        where = {name: listed(value) for name, value in given.items() if value is not None}
+        where = _where(given)
         asked = [*COLUMNS, *dict(self.own)] if columns is None else [*columns]
         found = self._pushed_down(asked, where)
         if found is None:  # such a table may have been given more columns, of groups for example
@@ -303,7 +309,45 @@ class Results:
             found = rows_of(self.metrics, [*asked, *added], where)
         return self._described(found, restarts=self._merges)
 
-    def _pushed_down(self, columns: Collection[str], where: Where) -> pd.DataFrame | None:
+    def distinct(
+        self,
+        columns: Collection[str],
+        *,
+        run: Chosen[str] | None = None,
+        step: Chosen[int] | None = None,
+        layer: Chosen[int] | None = None,
+        role: Chosen[str] | None = None,
+        component: Chosen[str] | None = None,
+    ) -> pd.DataFrame:
+        """Distinct rows of a few columns of `metrics`, each where it occurs first.
+
+        Takes the parameters of `rows` and raises what it raises. Of a million rows, the layers of
+        all runs take a tenth of a second and hardly any memory.
+
+        Examples
+        --------
+        >>> import rankscope as rs
+        >>> results = rs.open_results("results")
+        >>> results.distinct(["run", "layer"], component="weight")
+              run  layer
+        0    full      0
+        1    full      1
+        2  relora      0
+        3  relora      1
+        """
+        given: dict[str, Any] = {"run": run, "step": step, "layer": layer}
+        given |= {"role": role, "component": component}
+        found = self._pushed_down(columns, _where(given), TableFile.distinct)
+        if found is None:
+            return self.rows(columns, **given).drop_duplicates(ignore_index=True)
+        return self._described(found, restarts=self._merges)
+
+    def _pushed_down(
+        self,
+        columns: Collection[str],
+        where: Where,
+        read: Callable[[TableFile, Collection[str], Flags | None], pd.DataFrame] = TableFile.frame,
+    ) -> pd.DataFrame | None:
         """Rows read from the file; None where the table has to be made, or is in memory."""
         if "metrics" in vars(self) or self.own or not (self.path / METRICS_FILE).is_file():
             return None
@@ -311,18 +355,26 @@ class Results:
             if not file.is_plain or not {*COLUMNS} <= {*file.columns}:
                 return None
             require_columns(columns, COLUMNS)
-            return file.frame(columns, file.chosen(where) if where else None)
+            return read(file, columns, file.chosen(where) if where else None)
 
     @contextmanager
     def _table(self) -> Iterator[TableFile]:
         """The table, as it was when it was first read."""
         path = self.path / METRICS_FILE
         first = self._first_state
-        with _checked(path), TableFile(path, whole=WHOLE, text=TEXT) as file:
+        with _checked(path), self._opened() as file:
             if _state(path) != first:
                 message = "was replaced since it was first read: open the results again"
                 raise RankscopeError(message, path=path, reason="changed-while-reading")
             yield file
+
+    def _opened(self) -> TableFile:
+        return TableFile(self.path / METRICS_FILE, whole=WHOLE, text=TEXT, kept=self._codes)
+
+    @cached_property
+    def _codes(self) -> dict[str, Coded | None]:
+        """Codes of the columns that rows are chosen by: one or two bytes a row."""
+        return dict.fromkeys(("run", "step", "layer", "role", "component"))
 
     @cached_property
     def _first_state(self) -> tuple[int, ...]:
@@ -331,7 +383,7 @@ class Results:
         state = _state(path)
         with (
             self._reading(path, ANALYSIS_RECORD),
-            TableFile(path, whole=WHOLE, text=TEXT) as file,
+            self._opened() as file,
         ):
             check_rows(file)
         return state
@@ -581,7 +633,7 @@ class Results:
         run: str | None = None,
         step: int | None = None,
         layer: int | None = None,
-        role: str | None = None,
+        role: Chosen[str] | None = None,
     ) -> pd.DataFrame:
         """Singular values of the selected matrices, one row per value, with their intervals.
 
@@ -590,45 +642,50 @@ class Results:
         component
             Component of the matrices.
         run, step, layer, role
-            Only matrices of this run, step, layer and role.
+            Only matrices of this run, step and layer, and of this role or one of these.
 
         Returns
         -------
-        Columns run, step, layer, role, component, head, name, index (from 0), singular_value,
-        lower, upper, noise_floor. They cover only matrices of the table: the store also keeps those
-        of earlier calls, whose checkpoints may have changed since.
+        Columns run, step, layer, role, component, head, expert, name, index (from 0),
+        singular_value, lower, upper, noise_floor. They cover only matrices of the table: the store
+        also keeps those of earlier calls, whose checkpoints may have changed since.
 
         Raises
         ------
         WrongSettingError
             If the table has no such component.
         """
-        there = self.rows(["component"])["component"].unique()
-        if len(there) and component not in there:
+        there = self.distinct(["component"])["component"].tolist()
+        if there and component not in there:
             listing = ", ".join(there)
             raise WrongSettingError(f"no rows of {component!r} in `component`: it holds {listing}")
         rows = self.rows(STORED, run=run, step=step, layer=layer, role=role, component=component)
-        parts = [
-            _values(name, at, entry)
+        found = [
+            (name, at, entry)
             for name, at, _, entries in by_step(rows, self.path / SPECTRA_FOLDER)
             for entry in entries.values()
         ]
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=VALUE_COLUMNS)
+        return _values(found) if found else pd.DataFrame(columns=VALUE_COLUMNS)
 
 
-def _values(run: str, step: int, entry: Entry) -> pd.DataFrame:
-    spectrum, place = entry.spectrum, entry.place
-    columns = {
-        "run": run,
-        "step": step,
-        **{name: place[name] for name in ("layer", "role", "component", "head", "name")},
-        "index": range(spectrum.max_rank),
-        "singular_value": spectrum.values,
-        "lower": spectrum.lower,
-        "upper": spectrum.upper,
-        "noise_floor": spectrum.noise_floor,
-    }
-    return pd.DataFrame(columns).astype({"layer": "Int64", "head": "Int64"})
+def _values(found: Sequence[tuple[str, int, Entry]]) -> pd.DataFrame:
+    """One row per singular value."""
+    spectra = [entry.spectrum for _, _, entry in found]
+    places = pd.DataFrame(
+        [
+            {"run": run, "step": step, **{name: entry.place[name] for name in MATRIX_COLUMNS}}
+            for run, step, entry in found
+        ]
+    ).astype({"layer": "Int64", "head": "Int64", "expert": "Int64"})
+    counts = [spectrum.max_rank for spectrum in spectra]
+    values = places.loc[places.index.repeat(counts)].reset_index(drop=True)
+    return values.assign(
+        index=np.concatenate([np.arange(count) for count in counts]),
+        singular_value=np.concatenate([spectrum.values for spectrum in spectra]),
+        lower=np.concatenate([spectrum.lower for spectrum in spectra]),
+        upper=np.concatenate([spectrum.upper for spectrum in spectra]),
+        noise_floor=np.repeat([spectrum.noise_floor for spectrum in spectra], counts),
+    )
 
 
 def open_results(path: str | Path) -> Results:

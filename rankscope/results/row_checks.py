@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from rankscope.results.columns import KEY, WINDOW
 from rankscope.results.table_file import TableFile
@@ -34,20 +33,18 @@ def check_rows(table: TableFile) -> None:
         codes, _ = table.codes(name)
         if (codes == 0).any():
             raise ValueError(f"a row has no {name}")
-    least = _numbers(table, "step").min(initial=0)
+    least, _ = table.range("step")
     if least < 0:
         raise ValueError(f"a row has the step {least:.0f}")
     for name in (*SHARES, *RANKS):
-        values = _numbers(table, name)
+        least, greatest = table.range(name)
         most = 1 + SLACK if name in SHARES else np.finfo(float).max
-        wrong = values[(values < -SLACK) | (values > most)]
-        if wrong.size:
-            raise ValueError(f"a row has the {name} {wrong[0]:g}")
-    twice = pd.Series(table.groups((*KEY, *WINDOW))).duplicated().to_numpy()
-    if twice.any():
+        for end in (least, greatest):
+            if end < -SLACK or end > most:
+                raise ValueError(f"a row has the {name} {end:g}")
+    groups = table.groups((*KEY, *WINDOW))
+    ordered = np.sort(groups)
+    if (ordered[1:] == ordered[:-1]).any():
+        twice = pd.Series(groups).duplicated().to_numpy()
         one = table.frame(["step", "name"], twice).iloc[0]
         raise ValueError(f"two rows are of step {one['step']} of {one['name']}")
-
-
-def _numbers(table: TableFile, name: str) -> NDArray[np.float64]:
-    return table.frame([name])[name].to_numpy(np.float64, na_value=np.nan)

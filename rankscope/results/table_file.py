@@ -7,6 +7,7 @@ than what is given.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,12 +15,15 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet
 from numpy.typing import NDArray
+from pandas.api.types import pandas_dtype
 
 from rankscope.results.column_types import type_of
 
-Codes: TypeAlias = NDArray[np.int64]
+Codes: TypeAlias = NDArray[Any]  # integers
+Coded: TypeAlias = tuple[Codes, list[Any]]
 Flags: TypeAlias = NDArray[np.bool_]
 Where: TypeAlias = Mapping[str, Collection[Any]]
 
@@ -36,10 +40,21 @@ class TableFile:
         renamed onto it, until the context ends.
     whole, text
         The columns that hold integers, and text.
+    kept
+        Codes of columns of the same file, by column: those that it has are not read, and those that
+        are read are added if there are places for them: an entry that is None.
     """
 
-    def __init__(self, path: Path, *, whole: Collection[str], text: Collection[str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        whole: Collection[str],
+        text: Collection[str],
+        kept: dict[str, Coded | None] | None = None,
+    ) -> None:
         self._whole, self._text = whole, text
+        self._kept = {} if kept is None else kept
         self._source = pa.OSFile(str(path))
         about = pa.parquet.read_metadata(self._source)
         words = [one.name for one in about.schema.to_arrow_schema() if one.type == pa.string()]
@@ -67,6 +82,7 @@ class TableFile:
     def __exit__(self, *_: object) -> None:
         self._file.close()
         self._source.close()
+        pa.default_memory_pool().release_unused()  # it would keep as much as all columns took
 
     def frame(self, columns: Iterable[str], chosen: Flags | None = None) -> pd.DataFrame:
         """These columns of the chosen rows, or of all; a column that the file lacks is empty."""
@@ -80,25 +96,52 @@ class TableFile:
         flags = np.ones(self.count, np.bool_)
         for name, wanted in where.items():
             codes, words = self.codes(name)
-            flags &= np.isin(codes, [1 + i for i, word in enumerate(words) if word in wanted])
+            flags &= np.array([False, *(word in wanted for word in words)])[codes]
         return flags
 
-    def codes(self, name: str) -> tuple[Codes, list[Any]]:
+    def distinct(self, columns: Collection[str], chosen: Flags | None = None) -> pd.DataFrame:
+        """What is different in these columns of the chosen rows, or of all, as it occurs first."""
+        places = np.arange(self.count) if chosen is None else np.flatnonzero(chosen)
+        is_again = pd.Series(self.groups(columns)[places]).duplicated().to_numpy()
+        first = np.zeros(self.count, np.bool_)
+        first[places[~is_again]] = True
+        return self.frame(columns, first)
+
+    def range(self, name: str) -> tuple[float, float]:
+        """The least and the greatest number of a column; NaN without numbers."""
+        if name not in self.columns:
+            return math.nan, math.nan
+        column = self._read(name)
+        if not pa.types.is_integer(column.type):
+            column = column.cast(pa.float64())
+        ends = pyarrow.compute.min_max(column).as_py()
+        low, high = (math.nan if end is None else float(end) for end in ends.values())
+        return low, high
+
+    def codes(self, name: str) -> Coded:
         """A number for each row: 0 where the cell is missing, else 1 + its place in the list.
 
-        The list has the different values of the column in the order in which they occur.
+        The list has the different values of the column, in any order.
         """
+        kept = self._kept.get(name)
+        if kept is None:
+            kept = self._codes(name)
+            if name in self._kept:
+                codes, words = kept
+                kept = self._kept[name] = codes.astype(np.min_scalar_type(len(words))), words
+        return kept
+
+    def _codes(self, name: str) -> Coded:
         if name not in self.columns:
             return np.zeros(self.count, np.int64), []
         column = self._read(name)
-        if pa.types.is_dictionary(column.type):
-            column = column.unify_dictionaries()
-            parts = [np.asarray(part.indices.fill_null(-1)) for part in column.chunks]
-            words = column.chunk(0).dictionary.to_pylist() if parts else []
-            found = np.concatenate(parts) if parts else np.empty(0, np.int64)
-            return _in_order(found, words)
-        codes, values = pd.factorize(column.to_pandas(types_mapper=_TYPES.get))
-        return codes.astype(np.int64) + 1, list(values)
+        if pa.types.is_floating(column.type):  # where NaN is missing too
+            codes, values = pd.factorize(column.to_pandas())
+            return codes.astype(np.int64) + 1, list(values)
+        if not pa.types.is_dictionary(column.type):
+            column = column.dictionary_encode()
+        encoded = column.unify_dictionaries().combine_chunks()
+        return encoded.indices.fill_null(-1).to_numpy() + 1, encoded.dictionary.to_pylist()
 
     def groups(self, columns: Iterable[str]) -> Codes:
         """A number for each row, the same for those that are alike in all these columns."""
@@ -107,8 +150,9 @@ class TableFile:
             codes, words = self.codes(name)
             if count * (len(words) + 1) > MOST_CODES:
                 groups, first = pd.factorize(groups)
-                count = len(first)
-            groups = groups * (len(words) + 1) + codes
+                groups, count = groups.astype(np.int64), len(first)
+            groups *= len(words) + 1
+            groups += codes
             count *= len(words) + 1
         return groups
 
@@ -120,9 +164,13 @@ class TableFile:
         if kept is not None:
             column = column.filter(kept)
         if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        series: pd.Series[Any] = column.to_pandas(types_mapper=_TYPES.get)
-        return series if series.dtype == kind else series.astype(kind)
+            column = column.cast(pa.large_string())
+        types = _TYPES if kind == "object" else {**_TYPES, pa.large_string(): pandas_dtype(kind)}
+        series: pd.Series[Any] = column.combine_chunks().to_pandas(types_mapper=types.get)
+        if series.dtype != kind:
+            return series.astype(kind)
+        # The numbers of an Arrow array belong to it, and nobody may change them.
+        return series.copy() if kind == "float64" else series
 
     def _read(self, name: str) -> pa.ChunkedArray:
         return self._file.read(columns=[name], use_threads=False).column(name)
@@ -130,11 +178,3 @@ class TableFile:
 
 # Through float64, large integers beside a missing one would be others.
 _TYPES = {pa.int64(): pd.Int64Dtype()}
-
-
-def _in_order(found: NDArray[Any], words: list[Any]) -> tuple[Codes, list[Any]]:
-    """Codes in the order in which they occur; -1 is missing."""
-    places, first = pd.factorize(found[found >= 0])
-    codes = np.zeros(len(found), np.int64)
-    codes[found >= 0] = places + 1
-    return codes, [words[place] for place in first]

@@ -20,6 +20,13 @@ from rankscope.errors import WrongSettingError
 from rankscope.metrics import Values
 from rankscope.statistics.quantities import quantity
 
+BOUNDED_BY = (
+    *("sigma_error", "noise_floor", "max_rank", "spectral_norm", "frobenius_norm"),
+    *("participation_ratio", "per", "per_error", "per_resolved", "relative_size_error"),
+    *("tail_index_error", "condition_number_status"),
+)
+"""Columns of the metrics table from which the errors of metrics follow."""
+
 
 def values_and_errors(rows: pd.DataFrame, column: str) -> tuple[Values, Values]:
     """Values of a metric and a bound on the absolute error of each.

@@ -193,3 +193,12 @@ def _iter_correlations(
                 value = correlation_of(x, y, method)
                 interval = interval_of(x, y, method) if form == "differences" else NO_INTERVAL
             yield form, method, value, *interval, len(x)
+
+
+def means_over_runs(rows: pd.DataFrame, hue: str) -> pd.DataFrame:
+    """Mean of the runs of each series, with their least and greatest in place of the interval."""
+    places = rows.groupby([hue, "role", "form"], sort=False)["value"]
+    table = places.agg(value="mean", ci_low="min", ci_high="max").reset_index()
+    alone = (places.count() <= 1).to_numpy()
+    ends = {end: table[end].mask(alone) for end in ("ci_low", "ci_high")}
+    return table.assign(**ends)

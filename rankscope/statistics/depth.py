@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from rankscope.errors import WrongSettingError
+from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.statistics.intervals import CONFIDENCE
+from rankscope.statistics.layer_cells import in_layers
 from rankscope.statistics.quantities import quantity
-from rankscope.statistics.replicates import RUN_GROUP, grouped
+from rankscope.statistics.replicates import RUN_GROUP, are_replicates, grouped, in_common
 from rankscope.statistics.row_choice import chosen_rows, require_metric
 
 LEAST_LAYERS = 3  # two layers have a slope but nothing to judge it by
@@ -110,6 +110,8 @@ def over_runs(
     found: pd.DataFrame, *, by: Sequence[str], confidence: float = CONFIDENCE
 ) -> pd.DataFrame:
     """Mean of the `slopes` of several runs of each series, with Student's interval."""
+    from scipy import stats
+
     groups = found.groupby([*by, "step"], sort=True)
     number, mean = groups["slope"].count(), groups["slope"].mean()
     half = stats.t.ppf((1 + confidence) / 2, number - 1) * groups["slope"].std() / np.sqrt(number)
@@ -140,6 +142,8 @@ def _slope(layers: pd.Series[float], confidence: float) -> dict[str, float]:
     """Theil–Sen slope of values over the layers that are their index."""
     if len(layers) < LEAST_LAYERS:
         return {"layers": len(layers), "slope": np.nan, "low": np.nan, "high": np.nan}
+    from scipy import stats
+
     line = stats.theilslopes(layers.to_numpy(), layers.index.to_numpy(), alpha=confidence)
     return {
         "layers": len(layers),
@@ -147,3 +151,30 @@ def _slope(layers: pd.Series[float], confidence: float) -> dict[str, float]:
         "low": float(line.low_slope),
         "high": float(line.high_slope),
     }
+
+
+def in_every_layer(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of those roles that every layer of their run has.
+
+    A mean over roles would otherwise be one of different matrices in different layers.
+    """
+    rows = in_layers(rows)
+    layers = rows.groupby(["run", "role"])["layer"].transform("nunique")
+    there = rows[layers == rows.groupby("run")["layer"].transform("nunique")]
+    if there.empty:
+        raise RankscopeError("no role is in every layer: choose one as `role`")
+    return there
+
+
+def known_slopes(rows: pd.DataFrame, column: str, hue: str) -> pd.DataFrame:
+    """`slopes` of each series, of replicates those of `over_runs`; some slope is known."""
+    if hue == "layer":
+        raise WrongSettingError("the slope is over layers: choose another column as `hue`")
+    if are_replicates(rows, hue):
+        common = in_common(rows, hue)
+        found = over_runs(slopes(common, column, by=[hue, "run", "window"]), by=[hue, "window"])
+    else:
+        found = slopes(rows, column, by=[hue, "window"])
+    if found["slope"].isna().all():
+        raise RankscopeError(f"{column!r} has values in fewer than {LEAST_LAYERS} layers: no slope")
+    return found

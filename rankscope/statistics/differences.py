@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from rankscope.statistics.matching import NONE, PLACE, Matched, matched
 from rankscope.statistics.quantities import quantity
@@ -103,7 +102,7 @@ def differences(
     """
     none = pd.DataFrame(columns=["run", "step", "loss", "source"])
     found = matched(table, sides.runs, columns, none if losses is None else losses)
-    layers = _of_layers(found.rows, sides)
+    layers = _joined(_of_layers(part, sides) for part in found.parts)
     return _finished(_judged(_tested(layers, sides), confidence), sides, found)
 
 
@@ -148,6 +147,16 @@ def _of_layers(rows: pd.DataFrame, sides: Sides) -> _Layers:
     return _Layers(*(one[there].groupby(level=LAYER).mean() for one in (value, error)))
 
 
+def _joined(parts: Iterable[_Layers]) -> _Layers:
+    """Layers of different moments or metrics in one order."""
+    values, errors = zip(*((part.values, part.errors) for part in parts), strict=True)
+    return _Layers(*(_in_order(list(one)) for one in (values, errors)))
+
+
+def _in_order(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat([part for part in parts if len(part)] or parts[:1]).sort_index()
+
+
 def _tested(layers: _Layers, sides: Sides) -> pd.DataFrame:
     """Differences by role and by layer, each with the deviation that chance would give it."""
     roles = layers.roles()
@@ -173,6 +182,8 @@ def _tested(layers: _Layers, sides: Sides) -> pd.DataFrame:
 
 def _judged(found: pd.DataFrame, confidence: float) -> pd.DataFrame:
     """Spread, p and verdict; without a spread, as of a single layer, there is no verdict."""
+    from scipy import stats
+
     size, error = (found[name].to_numpy(np.float64) for name in ("difference", "error"))
     deviation, freedom = (found[name].to_numpy(np.float64) for name in ("deviation", "freedom"))
     size = np.abs(size)

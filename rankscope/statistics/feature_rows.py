@@ -8,15 +8,21 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from rankscope.errors import WrongSettingError
+from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.metrics import noise_matters
+from rankscope.statistics.markup import literal
 from rankscope.statistics.quantities import FEATURE_QUANTITIES
-from rankscope.statistics.replicates import AGAINST, AGAINST_GROUP, RUN_GROUP, all_runs
-from rankscope.statistics.restart_schedules import RESTARTS, restarts_of
-from rankscope.statistics.row_choice import chosen_rows, require_metric
+from rankscope.statistics.row_choice import chosen_rows, require_metric, span_text
+
+MOST_PLACES = 8
+"""Panels of a figure; of more places, evenly spread ones are drawn."""
+NAMES = {"embedding": "embedding", "final": "after the last norm"}
+
+RESOLVED = {"rankme": "rankme_resolved", "per": "rankme_resolved"}
+RESOLVED |= {f"{name}_centred": "rankme_centred_resolved" for name in ("rankme", "per")}
 
 STREAM = ("embedding", "block", "final")
 """Places along the blocks, which are one series of layers; others are in series of their own."""
-PAIR, TIMES = "pair", " × "
 Item = TypeVar("Item")
 
 
@@ -88,38 +94,6 @@ def few(items: Sequence[Item], most: int) -> list[Item]:
     if len(items) <= most:
         return list(items)
     return [items[round(place)] for place in np.linspace(0, len(items) - 1, most)]
-
-
-def in_pairs(rows: pd.DataFrame, hue: str) -> pd.DataFrame:
-    """Rows of two runs each, in the order of their names, with ``pair`` to identify the lines.
-
-    The ``run`` is that of both. A pair is of the values of ``hue`` of both runs: the runs
-    themselves, or the groups that `rankscope.grouped` gave them. In ``attrs``, a pair restarts
-    where either run does, and has its break at the later of theirs.
-    """
-    sides = [rows["run"], rows[AGAINST]]
-    names = sides if hue != RUN_GROUP else [rows[RUN_GROUP], rows[AGAINST_GROUP]]
-    pairs = rows.assign(run=_joined(*sides), **{PAIR: _joined(*names)})
-    both = dict(zip(pairs["run"], zip(*sides, strict=True), strict=True))
-    restarts, breaks = restarts_of(rows), rows.attrs.get("breaks", {})
-    at = {pair: [step for run in of for step in restarts.get(run, ())] for pair, of in both.items()}
-    broken = {pair: [breaks[run] for run in of if run in breaks] for pair, of in both.items()}
-    pairs.attrs = {name: value for name, value in rows.attrs.items() if name == "unit"} | {
-        RESTARTS: {pair: sorted({*steps}) for pair, steps in at.items()},
-        "breaks": {pair: max(steps) for pair, steps in broken.items() if steps},
-    }
-    return pairs
-
-
-def both_sides(rows: pd.DataFrame) -> pd.DataFrame:
-    """Similarities, with each also under the run that it is compared with, if that is another."""
-    other = rows[rows["run"] != rows[AGAINST]]
-    sides = {"run": AGAINST} | ({RUN_GROUP: AGAINST_GROUP} if AGAINST_GROUP in rows else {})
-    return pd.concat([rows, other.assign(**{name: other[of] for name, of in sides.items()})])
-
-
-def _joined(first: pd.Series[str], second: pd.Series[str]) -> list[str]:
-    return [TIMES.join(sorted(map(str, both))) for both in zip(first, second, strict=True)]
 
 
 def beside_weights(
@@ -195,13 +169,63 @@ def require_number(rows: pd.DataFrame, column: str) -> None:
         raise WrongSettingError(f"unknown number of features {column!r}: choose one of {known}")
 
 
-def groups_by_run(table: pd.DataFrame, hue: str) -> dict[str, str]:
-    """The value of ``hue`` of every run, on either side of a comparison."""
-    if hue == "run":
-        return {run: run for run in all_runs(table)}
-    sides = [("run", hue), *([(AGAINST, AGAINST_GROUP)] if AGAINST_GROUP in table else [])]
+def at_layer(rows: pd.DataFrame, layer: int | None, *, at: str) -> pd.DataFrame:
+    """Rows of one layer; by default of the last one that is not after the last norm."""
+    if layer is None:
+        inside = rows.loc[rows["at"] == at, "layer"]
+        layer = int(inside.max()) if len(inside) else int(rows["layer"].max())
+    chosen = rows[rows["layer"] == layer]
+    if chosen.empty:
+        there = ", ".join(str(layer) for layer, _ in places_of(rows)) or "none"
+        raise RankscopeError(f"no features of layer {layer}: the table has {there}")
+    return chosen
+
+
+def is_noisy(rows: pd.DataFrame, column: str) -> pd.Series[bool] | None:
+    """Whether rounding noise may be more than 1 % of an effective rank."""
+    resolved = RESOLVED.get(column, "")
+    if resolved not in rows:
+        return None
+    rank = rows[resolved.removesuffix("_resolved")].to_numpy(float)
+    return pd.Series(noise_matters(rank, rows[resolved].to_numpy(float)), index=rows.index)
+
+
+def gaussian_values(rows: pd.DataFrame, column: str) -> list[float]:
+    """The values for Gaussian features of the sizes that occur."""
+    baseline = f"{column}_gaussian"
+    if column == "mean_cosine":
+        return [0.0]
+    return sorted({*rows[baseline].dropna().round(6)}) if baseline in rows else []
+
+
+def place_titles(places: Sequence[tuple[int, str]]) -> dict[int, str]:
+    """What panels call places, by layer: all of them, or eight evenly spread ones."""
     return {
-        str(run): str(name)
-        for side, of in sides
-        for run, name in table[[side, of]].dropna().drop_duplicates().itertuples(index=False)
+        layer: NAMES.get(at) or f"{literal(at)} {layer}" for layer, at in few(places, MOST_PLACES)
     }
+
+
+def probe_text(rows: pd.DataFrame) -> str:
+    """Which text, and how many tokens of it."""
+    counts = {*rows["tokens"].dropna()}
+    tokens = span_text(counts) if counts else "no"
+    last = "last tokens of windows" if (rows["features"] == "last").all() else "tokens"
+    names = ", ".join(literal(name) for name in rows["text"].dropna().unique())
+    differ = len(counts) > 1 or ("probe" in rows and rows["probe"].nunique() > 1)
+    remark = "; the runs read different tokens: do not compare them" if differ else ""
+    return f"text {names}: {tokens} {last}{remark}"
+
+
+def has_features_of_weights(metrics: pd.DataFrame, representations: pd.DataFrame) -> bool:
+    """Whether some run has weights and features of blocks at a step."""
+    try:
+        rows = rows_at(representations)
+        return len(beside_weights(metrics, rows, "per", "per")) > 0
+    except WrongSettingError:
+        return False
+
+
+def layer_points(series: pd.DataFrame) -> pd.DataFrame:
+    """One point per layer; the ends of the interval only of a single run."""
+    means = series.groupby("layer")[["weights", "features", "low", "high"]].mean()
+    return means if series["run"].nunique() == 1 else means.assign(low=float("nan"))

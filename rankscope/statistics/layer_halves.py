@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from rankscope.errors import WrongSettingError
+from rankscope.statistics.row_choice import span_text
 
 HALF = "half of the layers"  # a column beside those of the table: no identifier
 HALVES = ("first", "second")
@@ -52,5 +53,4 @@ def layers_text(rows: pd.DataFrame, half: str, *, hue: str) -> str:
 
 
 def _range(layers: pd.Series[int]) -> str:
-    low, high = layers.min(), layers.max()
-    return f"layer {low}" if low == high else f"layers {low}–{high}"
+    return f"layer{'s' * (layers.nunique() > 1)} {span_text(layers)}"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rankscope.statistics.certified import values_and_errors
+from rankscope.statistics.certified import BOUNDED_BY, values_and_errors
 from rankscope.statistics.equal_distance import distances_of
 from rankscope.statistics.equal_loss import around, at_steps, common_level
 
@@ -18,6 +19,11 @@ STATES = ("weight", "base", "cumulative_update", "merged_total", "ov", "ov-publi
 CHANGES = ("update", "ov_update", "qk_update")
 NONE = -1  # no layer, no head, no step where a window begins
 PLACE = ["layer", "head", "expert", "rows", "cols", "rank"]
+TAKEN = (
+    *("run", "step", "since", "component", "role", "name", "window", *PLACE[:-1]),
+    *("numerical_rank", "relative_size", *BOUNDED_BY),
+)
+"""Columns of the metrics table that a comparison takes besides the metrics."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +46,18 @@ class Matched:
 
     Attributes
     ----------
-    rows
+    parts
         One row per run, matrix and metric: ``at`` (``step``, ``loss``, ``distance`` or ``last``),
         component, since, step, role, the columns `PLACE`, metric, value, error. ``rank`` is that
-        which a value is only comparable at.
+        which a value is only comparable at. What is compared is in one part; they are made when
+        they are asked for, once, since all of them take ten times as much as the table.
     places
         Where each run is, by ``at`` and role, then by run, for moments that are not a common step.
     levels
         The loss or distance at which the runs are compared, by ``at`` and role.
     """
 
-    rows: pd.DataFrame
+    parts: Iterator[pd.DataFrame]
     places: Mapping[tuple[str, str], Mapping[str, Between]]
     levels: Mapping[tuple[str, str], float]
 
@@ -79,22 +86,23 @@ def matched(
     steps = {run: {*rows.loc[rows["run"] == run, "step"]} for run in runs}
     last = {run: Between(max(own), max(own)) for run, own in steps.items() if own}
     fallen, loss = _reached(_loss_curves(rows, runs, losses))
-    parts = [_at_places(rows, columns, fallen).assign(at="loss")]
+    parts: Iterable[pd.DataFrame] = ()
+    here = [_at_places(rows, columns, fallen).assign(at="loss")]
     places, levels = dict[tuple[str, str], Mapping[str, Between]](), dict[tuple[str, str], float]()
     for role, of_role in rows.groupby("role"):
         distances = distances_of(of_role, runs, PLACE[:-1])
         moved, depth = _reached({run: -curve for run, curve in distances.items()})
         if moved:
-            parts.append(_at_places(of_role, columns, moved).assign(at="distance"))
+            here.append(_at_places(of_role, columns, moved).assign(at="distance"))
         name = str(role)
         places |= {("loss", name): fallen, ("distance", name): moved, ("last", name): last}
         levels |= {("loss", name): loss, ("distance", name): -depth}
     if set.intersection(*steps.values()):
-        parts.append(_measured(_of_one_kind(rows), columns).assign(at="step"))
+        parts = (part.assign(at="step") for part in _measured(_of_one_kind(rows), columns))
     else:
         rows = rows[~rows["component"].isin(CHANGES)]
-        parts.append(_at_places(rows, columns, last, everything=True).assign(at="last"))
-    return Matched(pd.concat(parts), places, levels)
+        here.append(_at_places(rows, columns, last, everything=True).assign(at="last"))
+    return Matched(chain(here, parts), places, levels)
 
 
 def _numbered(rows: pd.DataFrame) -> pd.DataFrame:
@@ -114,25 +122,29 @@ def _of_one_kind(rows: pd.DataFrame) -> pd.DataFrame:
         return rows
     kinds = rows["window"].where(rows["window"] != "")
     moments = [rows[name] for name in ("component", "since", "step", "role")]
-    return rows[kinds.groupby(moments).transform("nunique") <= 1]
+    is_one = kinds.groupby(moments).transform("nunique") <= 1
+    return rows if is_one.all() else rows[is_one]  # a copy may be large
 
 
-def _measured(rows: pd.DataFrame, columns: Collection[str]) -> pd.DataFrame:
-    """One row per run, matrix and metric: value and error."""
+def _measured(rows: pd.DataFrame, columns: Collection[str]) -> Iterator[pd.DataFrame]:
+    """One row per run, matrix and metric, metric by metric: value and error."""
     key = ["run", "component", "since", "step", "role", *PLACE[:-1]]
     if rows.duplicated(key).any():  # as in models with several towers
         key.append("name")
     ranks = rows["numerical_rank"].to_numpy(dtype=np.float64, na_value=NONE)
     is_whole = rows["component"].isin(["weight", "base"])
-    parts = []
     for column in columns:
         values, errors = values_and_errors(rows, column)
         by_rank = column == "condition_number_r"  # comparable at one rank only
         if by_rank:  # of whole weights it is the condition number once more
             values = np.where(is_whole, np.nan, values)
-        part = rows[key].assign(metric=column, value=values, error=errors)
-        parts.append(part.assign(rank=ranks if by_rank else NONE))
-    return pd.concat(parts).dropna(subset=["value"])
+        there = ~np.isnan(values)
+        yield rows.loc[there, key].assign(
+            metric=column,
+            value=values[there],
+            error=errors[there],
+            rank=ranks[there] if by_rank else float(NONE),
+        )
 
 
 def _loss_curves(
@@ -169,7 +181,8 @@ def _at_places(
     for run, place in places.items():
         own = rows[rows["run"] == run]
         early, late = (
-            _measured(own[own["step"] == step], columns) for step in (place.before, place.after)
+            pd.concat(_measured(own[own["step"] == step], columns))
+            for step in (place.before, place.after)
         )
         key = [name for name in late if name not in ("step", "since", "value", "error")]
         both = early.merge(late, on=key, suffixes=("_early", ""))

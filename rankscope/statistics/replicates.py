@@ -208,6 +208,22 @@ def _run_counts(counts: pd.Series[int]) -> str:
     return f"{usual} run{'s' * (usual > 1)}" + (f" ({named})" if named else "")
 
 
+def in_common(rows: pd.DataFrame, hue: str) -> pd.DataFrame:
+    """Rows at the steps that all runs of their series have; all rows, of series of single runs.
+
+    Raises
+    ------
+    WrongSettingError
+        If there are none.
+    """
+    if not are_replicates(rows, hue):
+        return rows
+    common = rows[at_common_steps(rows, hue)]
+    if common.empty and len(rows):
+        raise none_in_common(rows, hue)
+    return common
+
+
 def none_in_common(rows: pd.DataFrame, hue: str) -> WrongSettingError:
     """What to raise where runs that are replicates have no step in common."""
     name = str(rows[hue].iloc[0])

@@ -81,6 +81,11 @@ def series_names(table: pd.DataFrame, column: str) -> list[object]:
     return list(dict.fromkeys([*study, *distinct(table, column)]))
 
 
+def step_label(table: pd.DataFrame) -> str:
+    """What the steps of a table count, which results keep beside their tables: ``step``, say."""
+    return str(table.attrs.get("unit", "step"))
+
+
 def by_run(table: pd.DataFrame, column: str) -> dict[str, object]:
     """Values of a column by run, for tables that lack it.
 
@@ -103,9 +108,23 @@ def in_order(roles: Iterable[str]) -> list[str]:
     return sorted(there, key=lambda role: (order.get(role, len(order)), role))
 
 
+def most_layers(table: pd.DataFrame, component: str) -> int:
+    """In how many layers of a run this component is, at most; 0 in a table without layers."""
+    if not {"component", "layer"} <= {*table.columns}:
+        return 0
+    layers = table[table["component"] == component].groupby("run")["layer"].nunique()
+    return int(layers.max()) if len(layers) else 0
+
+
 def role_titles(rows: pd.DataFrame) -> dict[str, str]:
     """Title of the panel of every role of one component, in order; see `role_title`."""
     return {role: role_title(role, rows[rows["role"] == role]) for role in in_order(rows["role"])}
+
+
+def span_text(numbers: Iterable[float]) -> str:
+    """The least and the greatest of some whole numbers, as ``4`` or ``4–96``; ``?`` of none."""
+    every = sorted({*map(int, numbers)})
+    return "–".join(map(str, dict.fromkeys(every[:1] + every[-1:]))) or "?"
 
 
 def shapes(rows: pd.DataFrame) -> list[tuple[int, int]]:
@@ -127,3 +146,17 @@ def role_title(role: str, rows: pd.DataFrame) -> str:
         return name
     height, width = distinct_shapes[0]
     return f"{name}  {height}×{width}"
+
+
+def titles_with_rank(rows: pd.DataFrame, column: str) -> dict[str, str]:
+    """Title of the panel of every role, with the rank that a condition number is taken at."""
+    titles = role_titles(rows)
+    if column != "condition_number_r":
+        return titles
+    return {role: title + _rank_text(rows[rows["role"] == role]) for role, title in titles.items()}
+
+
+def _rank_text(rows: pd.DataFrame) -> str:
+    """The ranks at which condition numbers are taken, for a title."""
+    ranks = rows.loc[rows["condition_number_r"].notna(), "numerical_rank"].dropna()
+    return f", r = {span_text(ranks)}" if len(ranks) else ""

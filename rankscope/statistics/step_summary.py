@@ -11,13 +11,7 @@ import pandas as pd
 from rankscope import metrics
 from rankscope.statistics.many_at_once import MOST, WHOLE, centres
 from rankscope.statistics.quantities import Quantity, quantity
-from rankscope.statistics.replicates import (
-    Over,
-    are_replicates,
-    at_common_steps,
-    none_in_common,
-    runs_over,
-)
+from rankscope.statistics.replicates import Over, are_replicates, in_common, runs_over
 from rankscope.statistics.restart_schedules import restarts_of
 from rankscope.statistics.row_choice import require_metric
 
@@ -73,11 +67,8 @@ def summary(
     window = rows["window"].fillna("") if "window" in rows else ""
     is_noisy = noise_matters(rows) if drawn.tail else False
     rows = rows.assign(window=window, **{IS_NOISY: is_noisy})
-    keys, used = [hue, "window", "step"], rows
+    keys, used = [hue, "window", "step"], in_common(rows, hue)
     if are_replicates(rows, hue):
-        used = rows[at_common_steps(rows, hue)]
-        if used.empty and len(rows):
-            raise none_in_common(rows, hue)
         points = over_runs(_over_matrices(used, column, [*keys, "run"], drawn), keys, log=drawn.log)
     else:
         points = _over_matrices(used, column, keys, drawn)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from rankscope.errors import RankscopeError, WrongSettingError
-from rankscope.statistics.replicates import are_replicates, at_common_steps, none_in_common
+from rankscope.statistics.replicates import in_common
 from rankscope.statistics.row_choice import chosen_rows
 from rankscope.statistics.step_summary import cuts_of
 
@@ -145,10 +147,7 @@ def intruder_counts(rows: pd.DataFrame, *, hue: str = "run", x: str = "step") ->
 def _means(rows: pd.DataFrame, hue: str, x: str) -> pd.DataFrame:
     numbers = ["value", "low", "high", "null"]
     known = rows[rows["value"].notna()].astype(dict.fromkeys(numbers, "float64"))
-    if are_replicates(known, hue):
-        known = known[at_common_steps(known.assign(step=known[x]), hue)]
-        if known.empty:
-            raise none_in_common(rows, hue)
+    known = in_common(known.assign(step=known[x]), hue)
     matrices = known.groupby([*dict.fromkeys((hue, "run", x))], sort=True)[numbers]
     # Where one matrix has no null, the others' mean is of other matrices.
     runs = matrices.mean(skipna=False).groupby([hue, x], sort=True)
@@ -170,3 +169,56 @@ def left_out(rows: pd.DataFrame) -> str:
     counts = rows.loc[rows["value"].isna(), "status"].value_counts()
     reasons = [f"{n} of {len(rows)} ({STATUSES[str(status)]})" for status, n in counts.items()]
     return f"left out: {', '.join(reasons)}" if reasons else ""
+
+
+def compared_merges(
+    table: pd.DataFrame, *, role: str | None = None, against: Against = "previous"
+) -> pd.DataFrame:
+    """Comparisons of merges at their rank, with ``merge``, the number of each in its run."""
+    every = comparisons(table, "overlap", component="merge", role=role, against=against)
+    rows = at_whole_rank(every)
+    if rows["value"].isna().all():
+        raise RankscopeError(f"no overlap of merges has a number: {left_out(rows)}")
+    merges = table[table["component"] == "merge"]
+    numbers = {
+        run: {step: i for i, step in enumerate(sorted({*own["step"], *own["against"]}), start=1)}
+        for run, own in merges.groupby("run")
+    }
+    places = zip(rows["run"], rows["step"], strict=True)
+    return rows.assign(merge=[numbers[run][step] for run, step in places])
+
+
+def known_comparisons(
+    table: pd.DataFrame,
+    measure: Measure,
+    *,
+    component: str = "weight",
+    role: str | None = None,
+    against: Against = "previous",
+) -> pd.DataFrame:
+    """`comparisons`, of which some have a number."""
+    rows = comparisons(table, measure, component=component, role=role, against=against)
+    if rows["value"].isna().all():
+        raise RankscopeError(f"no {measure} of {component!r} has a number: {left_out(rows)}")
+    return rows
+
+
+def by_reference(
+    table: pd.DataFrame, measure: Measure, *, component: str, role: str | None
+) -> dict[Against, pd.DataFrame]:
+    """Known comparisons by the checkpoint that they are with; those with the previous, or none."""
+    known = partial(known_comparisons, table, measure, component=component, role=role)
+    found: dict[Against, pd.DataFrame] = {}
+    for against in AGAINST:
+        with suppress(RankscopeError):
+            found[against] = known(against=against)
+    return found or {"previous": known(against="previous")}
+
+
+def of_size(rows: pd.DataFrame, k: int) -> pd.DataFrame:
+    """Comparisons of subspaces of k dimensions."""
+    there = rows[rows["k"] == k]
+    if there.empty:
+        sizes = ", ".join(map(str, sorted(set(rows["k"]) - {0})))
+        raise WrongSettingError(f"no subspaces of {k} dimensions: choose k from {sizes}")
+    return there

@@ -222,3 +222,25 @@ def test_rows_have_their_own_spectra_after_a_rewrite_between_calls_for_other_ste
     first = spectra[(spectra["step"] == 3) & (spectra["index"] == 0)]
     norms = results.metrics[results.metrics["step"] == 3].set_index("name")["spectral_norm"]
     assert dict(zip(first["name"], first["singular_value"], strict=True)) == norms.to_dict()
+
+
+def test_spectra_say_of_which_expert_they_are(tmp_path: Path, rng: np.random.Generator) -> None:
+    matrices = {"gate": (3, 5), "down": (5, 3)}
+    tensors = {
+        f"model.layers.0.mlp.experts.{expert}.{role}_proj.weight": rng.normal(size=shape)
+        for expert in range(2)
+        for role, shape in matrices.items()
+    }
+    write_step(tmp_path / "run", 1, tensors)
+    rs.analyze(tmp_path / "run", out=tmp_path / "out", components=["weight"], jobs=1)
+    results = rs.open_results(tmp_path / "out")
+    found = results.spectra("weight", role=["gate", "down"])
+    for (expert, role), one in found.groupby(["expert", "role"]):
+        tensor = tensors[f"model.layers.0.mlp.experts.{expert}.{role}_proj.weight"]
+        values = np.linalg.svd(tensor, compute_uv=False)
+        np.testing.assert_allclose(one["singular_value"], values, rtol=1e-6)
+    assert len(found) == 2 * 2 * 3
+    gates = results.spectra("weight", role="gate")
+    pd.testing.assert_frame_equal(gates, found[found["role"] == "gate"].reset_index(drop=True))
+    legend = rs.plots.spectrum(gates).get_legend()
+    assert "median over experts" in {text.get_text() for text in legend.get_texts()}

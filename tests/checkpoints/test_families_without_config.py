@@ -222,3 +222,22 @@ def test_the_same_letter_means_another_role_in_another_family(
         folder = tmp_path / family
         folder.mkdir()
         assert read(folder, written(family, rng)[0]).parameters[module].role == role
+
+
+def test_the_experts_of_litgpt_have_roles(tmp_path: Path, rng: np.random.Generator) -> None:
+    tensors, _ = written("litgpt", rng)
+    mlp = "transformer.h.0.mlp"
+    names = {"fc_1": "gate", "fc_2": "up", "proj": "down"}
+    experts = {
+        f"{mlp}.experts.{i}.{name}.weight": tensors[f"{mlp}.{name}.weight"] + i
+        for name in names
+        for i in range(3)
+    }
+    dense = {name: one for name, one in tensors.items() if not name.startswith(mlp)}
+    router = {f"{mlp}.gate.weight": np.ones((3, WIDTH), np.float32)}
+    contents = read(tmp_path, {**dense, **experts, **router}, CONFIGS["litgpt"])
+    found = {(one.role, one.expert) for one in contents.parameters.values()}
+    assert found == {
+        *((role, None) for role in ("q", "k", "v", "o", "router", *EMBEDS)),
+        *((role, i) for role in names.values() for i in range(3)),
+    }

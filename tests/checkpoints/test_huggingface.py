@@ -290,3 +290,26 @@ def test_an_adapter_beside_a_model_is_on_top_of_it_whatever_the_folder_is_called
     parameters = open_run(tmp_path)[10].contents.parameters
     assert sum(p.adapter is not None and p.tensor is not None for p in parameters.values()) == 14
     assert load_file(tmp_path / "checkpoint-10" / "model.safetensors").keys() >= set(parameters)
+
+
+def test_maps_behind_a_sentence_transformer_are_parts_of_the_model(tmp_path: Path) -> None:
+    """The library writes each module that follows the model into a folder of its own."""
+    for step in (10, 20):
+        folder = tmp_path / f"checkpoint-{step}"
+        write_model(folder, random_weights(np.random.default_rng(step)))
+        for name in ("1_Pooling", "2_Dense"):
+            (folder / name).mkdir()
+            (folder / name / "config.json").write_text("{}")
+        dense = {
+            "linear.weight": np.full((3, 2), step, np.float32),
+            "linear.bias": np.ones(3, np.float32),
+        }
+        save_file(dense, folder / "2_Dense" / "model.safetensors")
+        (folder / "modules.json").write_text('[{"path": "2_Dense"}]')
+    for given, step in ((tmp_path, 20), (tmp_path / "checkpoint-10", 10)):
+        run = open_run(given)
+        parameter = run[step].contents.parameters["2_Dense.linear.weight"]
+        assert parameter.tensor is not None and (parameter.tensor.read() == step).all()
+        assert not run[step].contents.skips
+    shutil.rmtree(tmp_path / "checkpoint-10" / "2_Dense")
+    assert "2_Dense.linear.weight" not in open_run(tmp_path)[10].contents.parameters

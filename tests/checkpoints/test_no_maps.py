@@ -334,6 +334,8 @@ CONV = "features.{}.weight"
           "b.0.mlp2.weight": (64, 64, 1, 1)}, set()),
         ({"b.0.conv.weight": (64, 32, 3, 3), "b.0.fc1.weight": (8, 64, 1, 1),
           "b.0.fc2.weight": (64, 8, 1, 1)}, set()),
+        ({"b.0.kernel.weight": (64, 32, 3, 3), "b.0.squeeze1.weight": (8, 64, 1, 1),
+          "b.0.squeeze2.weight": (64, 8, 1, 1)}, set()),
         ({"b.0.conv9.weight": (32, 64, 1, 1), "b.0.conv10.weight": (32, 2, 3, 3),
           "b.0.conv11.weight": (64, 32, 1, 1)}, {"b.0.conv10.weight"}),
         ({"b.0.conv_pw.weight": (96, 24, 1, 1), "b.0.conv_dw.weight": (96, 8, 3, 3),
@@ -352,7 +354,7 @@ CONV = "features.{}.weight"
     ids=["list", "words", "stage", "stem", "separable", "ResNet", "SRCNN", "ensemble", "text",
          "sound", "ResNeXt", "wav2vec 2", "grouped", "omniASR", "SE-ResNeXt", "RegNet", "HGNet",
          "Inception", "Whisper", "Nyströmformer", "CoaT", "gate", "shuffle", "VGG", "U-Net",
-         "network in network", "weighed channels", "two digits", "dw", "positions",
+         "network in network", "weighed channels", "squeezed", "two digits", "dw", "positions",
          "positions of one", "attention U-Net", "location", "lambda"],
 )  # fmt: skip
 def test_channels_with_kernels_of_their_own_are_not_mixed_by_a_matrix(

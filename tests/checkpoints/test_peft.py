@@ -217,6 +217,16 @@ def test_a_named_adapter_is_in_a_folder_of_the_checkpoint(tmp_path: Path) -> Non
     assert sum(p.adapter is not None for p in contents.parameters.values()) == 2
 
 
+def test_an_adapter_below_the_unnamed_one_is_named(tmp_path: Path) -> None:
+    model = adapted(tmp_path, llama(), target_modules=["q_proj"])
+    model.add_adapter("second", peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
+    model.save_pretrained(tmp_path / "run" / "checkpoint-3")
+    contents = read(tmp_path)
+    assert {p.adapter.rank for p in contents.parameters.values() if p.adapter} == {2}
+    (note,) = (note for note in contents.notes if note.reason == "other-adapter")
+    assert "second" in note.message
+
+
 def test_one_of_two_adapters_in_a_file_is_read(tmp_path: Path) -> None:
     model = adapted(tmp_path, llama(), target_modules=["q_proj"])
     model.add_adapter("second", peft.LoraConfig(r=4, target_modules=["q_proj"]))

@@ -11,7 +11,7 @@ import pytest
 import rankscope as rs
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.training_log import configured_steps, planned_steps
-from rankscope.plots.figure_source import source_of
+from rankscope.results.figure_source import source_of
 
 
 @pytest.mark.parametrize(

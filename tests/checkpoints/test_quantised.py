@@ -117,6 +117,16 @@ SCHEMES: dict[str, tuple[str, str, Tensors]] = {  # name → quant_method, the w
             f"{LAYER}.input_scale": ("bfloat16", ()),
         },
     ),
+    "quanto (4 bits)": (
+        "quanto",
+        f"{LAYER}.weight._data._data",
+        {
+            f"{LAYER}.weight._data._data": ("uint8", (64, 64)),
+            f"{LAYER}.weight._scale": ("bfloat16", (64, 2)),
+            f"{LAYER}.weight._shift": ("bfloat16", (64, 2)),
+            f"{LAYER}.input_scale": ("bfloat16", ()),
+        },
+    ),
     "torchao": (
         "torchao",
         f"{LAYER}._weight_qdata",
@@ -390,3 +400,21 @@ def test_released_gpt_oss_has_plain_weights_and_no_biases(
     assert {p.role for p in contents.parameters.values()} == {"q", "router"}
     assert len(contents.skips) == 2 and all("MXFP4" in s.message for s in contents.skips)
     assert f"{layer}.mlp.experts.gate_up_proj_bias" in contents.left_out
+
+
+@pytest.mark.parametrize("called", ["weight_quantizer._amax", "weight_fake_quant.scale"])
+def test_a_weight_that_the_model_rounds_itself_has_a_note(called: str) -> None:
+    tensors: Tensors = PLAIN | {
+        f"{LAYER}.weight": ("bfloat16", (64, 256)),
+        f"{LAYER}.{called}": ("float32", (64, 2)),
+        f"{LAYER}_other.{called}": ("float32", (1,)),  # without a weight
+    }
+    contents = contents_of("any", stored(tensors), {}, DEFAULT)
+    assert f"{LAYER}.{called}" not in contents.parameters and not contents.skips
+    assert f"{LAYER}.weight" in contents.parameters
+    found = {one.tensor: one for one in contents.account}
+    assert found[f"{LAYER}.{called}"].reason == f"what rounds {LAYER}.weight"
+    (note,) = contents.notes
+    assert note.reason == "rounded-in-use" and f"{LAYER}.weight, one of 1:" in note.message
+    plain = contents_of("any", stored(PLAIN), {}, DEFAULT)
+    assert not plain.notes

@@ -53,6 +53,9 @@ class InMemory:
         found.attrs |= {RESTARTS: restarts_of(self.metrics)}
         return found
 
+    def distinct(self, columns: Collection[str], **where: Any) -> pd.DataFrame:
+        return self.rows(columns, **where).drop_duplicates(ignore_index=True)
+
 
 @dataclass(frozen=True)
 class SyntheticResults(InMemory):
@@ -74,13 +77,13 @@ class SyntheticResults(InMemory):
         run: str | None = None,
         step: int | None = None,
         layer: int | None = None,
-        role: str | None = None,
+        role: str | Collection[str] | None = None,
     ) -> pd.DataFrame:
         rows = self.all_spectra
         wanted = {"component": component, "run": run, "step": step, "layer": layer, "role": role}
         for column, value in wanted.items():
             if value is not None:
-                rows = rows[rows[column] == value]
+                rows = rows[rows[column].isin(listed(value))]
         return rows
 
 

@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 
 from rankscope import plots
-from rankscope.plots.captions import Caption, caption_of, latex, plain_text, title_of
-from rankscope.plots.figure_source import FigureSource
+from rankscope.plots.captions import Caption, caption_of, title_of
 from rankscope.plots.gallery import selected
 from rankscope.plots.panel import Panel
 from rankscope.plots.style import series_styles
+from rankscope.results.figure_source import FigureSource
 from rankscope.results.results import Results
+from rankscope.statistics.markup import latex, literal, plain_text
 from tests.plots.conftest import SyntheticResults
 
 NOTHING = FigureSource({}, {}, {}, {})
@@ -176,7 +177,7 @@ def test_latex_prints_it_as_it_is(results: SyntheticResults, name: str) -> None:
 
 def test_a_hostile_name_is_text_in_latex() -> None:
     name = r"a\input{/etc/passwd}$x$ 50% {#1} ~^_&<|>"
-    text = latex(plots.style.plain(name, limit=200))
+    text = latex(literal(name, limit=200))
     assert not unescaped(text)
     printed = re.sub(r"\$([<>|])\$", r"\1", text).replace(r"\textbackslash{}", "\\")
     printed = printed.replace(r"\textasciitilde{}", "~").replace(r"\textasciicircum{}", "^")

@@ -12,7 +12,7 @@ from matplotlib.collections import PolyCollection
 import rankscope as rs
 from rankscope import plots
 from rankscope.errors import RankscopeError
-from rankscope.plots.evaluation_curves import main_measures, phenomena
+from rankscope.statistics.performance_measures import main_measures, phenomena
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 from rankscope import plots
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.plots.feature_figures import default_features
-from rankscope.plots.figure_source import FigureSource
 from rankscope.plots.gallery import gallery, selected
 from rankscope.plots.style import series_styles
 from rankscope.published import weiss2025
+from rankscope.results.figure_source import FigureSource
 from rankscope.results.results import table_of
 from rankscope.statistics.feature_rows import few
 from tests.plots.conftest import SyntheticResults

@@ -14,8 +14,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from rankscope import plots
-from rankscope.plots.figure_source import FigureSource, add_foot, source_of
 from rankscope.plots.gallery import FIGURES
+from rankscope.plots.grid import add_foot
+from rankscope.results.figure_source import FigureSource, source_of
 from rankscope.results.results import Results
 from tests.plots.conftest import SyntheticResults
 

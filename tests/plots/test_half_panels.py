@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -7,7 +10,8 @@ import pytest
 
 from rankscope import plots
 from rankscope.errors import WrongSettingError
-from rankscope.plots.half_panels import DASHES, has_halves
+from rankscope.plots.half_panels import DASHES
+from rankscope.statistics.row_choice import most_layers
 from tests.plots.drawn import legend_texts
 
 STEPS = (0, 10, 20)
@@ -80,4 +84,15 @@ def test_replicates_are_summarised_by_half() -> None:
 def test_one_layer_has_no_halves() -> None:
     with pytest.raises(WrongSettingError, match="two layers or more"):
         plots.layer_halves(deep(7))
-    assert not has_halves(deep(0, 1, 2), "weight") and has_halves(deep(0, 1, 2, 3), "weight")
+
+
+def test_the_most_layers_are_those_of_the_deepest_run() -> None:
+    both = pd.concat([deep(0, 1, 5), deep(0, 1, 2, 3, run="b")])
+    assert most_layers(both, "weight") == 4 and most_layers(both, "update") == 0
+
+
+def test_halves_are_drawn_where_lines_tell_them_apart(results: Any) -> None:
+    figure, table = plots.FIGURES["halves-per-weights"], deep(0, 1, 2, 3)
+    assert figure.has_data(replace(results, metrics=table))
+    assert not figure.has_data(replace(results, metrics=table[table["step"] == 10]))
+    assert not figure.has_data(replace(results, metrics=deep(0, 1, 2)))

@@ -10,7 +10,7 @@ from matplotlib.patches import StepPatch
 from rankscope import plots
 from rankscope.errors import RankscopeError
 from rankscope.plots.decay import PALE
-from rankscope.plots.histograms import bin_edges
+from rankscope.statistics.spectra_rows import bin_edges
 from tests.plots.drawn import legend_texts
 
 

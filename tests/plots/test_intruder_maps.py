@@ -8,6 +8,7 @@ from matplotlib.collections import QuadMesh
 from rankscope import plots
 from rankscope.errors import RankscopeError
 from tests.plots.comparisons import LAYERS, STEPS, subspaces_of_two_runs
+from tests.plots.drawn import legend_texts
 
 
 @pytest.fixture
@@ -34,12 +35,19 @@ def test_there_is_a_map_for_every_run_on_one_scale(table: pd.DataFrame) -> None:
     parts = [part for ax in figure.axes[1:3] for part in ax.collections]
     meshes = [part for part in parts if isinstance(part, QuadMesh)]
     assert len(meshes) == 2
-    assert {mesh.get_clim() for mesh in meshes} == {(0, table.query("k == 10")["value"].max())}
     cells = np.asarray(meshes[1].get_array())
+    every = np.concatenate([np.asarray(mesh.get_array()).ravel() for mesh in meshes])
+    assert {mesh.get_clim() for mesh in meshes} == {(every.min(), every.max())}
     assert cells.shape == (LAYERS, len(STEPS) - 1)
     first = table.query("run == 'relora' and measure == 'intruders' and step == 100 and layer == 0")
     assert cells[0, 0] == first["value"].mean()
     assert figure.get_supxlabel() == "step; against the previous checkpoint"
+
+
+def test_cells_beyond_a_shorter_run_are_explained(table: pd.DataFrame) -> None:
+    shorter = table[(table["run"] == "full") | (table["step"] < 400)]
+    assert "hatched: nothing measured" in legend_texts(plots.intruders(shorter))
+    assert not any("hatched" in text for text in legend_texts(plots.intruders(table)))
 
 
 def test_matrices_without_all_vectors_have_no_intruders(table: pd.DataFrame) -> None:

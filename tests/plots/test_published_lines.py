@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 
 from rankscope import plots
 from rankscope.errors import WrongSettingError
-from rankscope.plots.figure_source import FigureSource
 from rankscope.plots.gallery import gallery
 from rankscope.plots.published_lines import STUDY
 from rankscope.published import weiss2025
 from rankscope.results.columns import EVALUATION_COLUMNS, SUBSPACE_COLUMNS
+from rankscope.results.figure_source import FigureSource
 from rankscope.results.results import Results, table_of, typed_evaluation, typed_subspaces
 
 TINY = {"q": (96, 96), "down": (96, 384)}

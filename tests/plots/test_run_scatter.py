@@ -6,9 +6,9 @@ import pytest
 
 from rankscope import plots
 from rankscope.errors import RankscopeError
-from rankscope.plots.run_scatter import has_run_points
 from rankscope.results.columns import EVALUATION_COLUMNS
 from rankscope.results.results import table_of
+from rankscope.statistics.performance_measures import has_run_points
 
 RUNS = {"a-0": (0.5, 2.0), "a-1": (0.6, 2.2), "b-0": (0.8, 1.0), "b-1": (0.7, 1.4)}
 

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from rankscope import plots
-from rankscope.plots.figure_source import FigureSource
 from rankscope.report.hover import svg_of
+from rankscope.results.figure_source import FigureSource
 from tests.plots.conftest import SyntheticResults
 
 NOTHING = FigureSource({}, {}, {}, {})

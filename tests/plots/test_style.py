@@ -5,20 +5,16 @@ import matplotlib.pyplot as plt
 import pytest
 
 from rankscope.errors import WrongSettingError
-from rankscope.plots.panel import Panel, entries
-from rankscope.plots.style import (
+from rankscope.plots.label_texts import (
     TITLE_CHARACTER,
-    WIDTHS,
-    in_legend,
     legend_names,
     name_title,
     name_titles,
-    paper_style,
-    plain,
-    series_styles,
-    width_in_inches,
     wrapped,
 )
+from rankscope.plots.panel import Panel, entries
+from rankscope.plots.style import WIDTHS, in_legend, paper_style, series_styles, width_in_inches
+from rankscope.statistics.markup import literal
 
 
 def test_paper_style_sets_the_width_and_puts_everything_back() -> None:
@@ -88,19 +84,19 @@ def test_the_first_runs_differ_in_colour_marker_and_line() -> None:
 
 
 def test_long_names_keep_their_ends() -> None:
-    assert plain("a" * 50 + "-seed1") != plain("a" * 50 + "-seed2")
-    assert len(plain("a" * 500)) <= 41
+    assert literal("a" * 50 + "-seed1") != literal("a" * 50 + "-seed2")
+    assert len(literal("a" * 500)) <= 41
 
 
 @pytest.mark.parametrize("name", ["a_$b$", r"$\frac{x$", "$", "\udc80", "_run", "a\nb", "x" * 900])
 @pytest.mark.slow
 def test_any_name_is_drawn_as_it_is(name: str) -> None:
     figure, ax = plt.subplots()
-    ax.set_title(plain(name))
-    ax.plot([0, 1], label=plain(name))
+    ax.set_title(literal(name))
+    ax.plot([0, 1], label=literal(name))
     ax.legend()
     figure.draw_without_rendering()
-    assert "\n" not in plain(name)
+    assert "\n" not in literal(name)
     assert len(ax.get_legend_handles_labels()[1]) == 1
 
 
@@ -117,15 +113,18 @@ def test_names_are_broken_after_their_punctuation() -> None:
     assert name_title("full-hidden48-layers2", 0.6) == "full-\nhidden48-\nlayers2"
 
 
-def test_a_label_is_wrapped_at_its_words_but_never_a_formula() -> None:
+def test_a_label_is_wrapped_at_its_words_but_never_in_a_formula() -> None:
     assert wrapped("PER = effective rank / min(m, n)", 1.0) == "PER = effective\nrank / min(m, n)"
     assert wrapped(r"$\kappa = \sigma_1/\sigma_q$", 0.3) == r"$\kappa = \sigma_1/\sigma_q$"
+    decay = r"$\alpha$-ReQ = decay of the eigenvalues"
+    assert wrapped(decay, 1.2) == "$\\alpha$-ReQ = decay of the\neigenvalues"
+    assert wrapped(r"two $a$$b c$, \$5", 0.3) == "two\n$a$$b c$, \\$5"
 
 
 def test_names_that_differ_only_in_their_middle_are_told_apart() -> None:
     names = [f"{'a' * 30}-seed{i}-{'b' * 30}" for i in (1, 2)]
     assert len({*legend_names(names).values()}) == 2
-    assert legend_names(["c" * 50])["c" * 50] == plain("c" * 50)
+    assert legend_names(["c" * 50])["c" * 50] == literal("c" * 50)
 
 
 def test_names_that_beginning_and_end_do_not_tell_apart_lose_what_they_have_in_common() -> None:

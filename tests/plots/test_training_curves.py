@@ -8,7 +8,7 @@ import pytest
 
 from rankscope import plots
 from rankscope.errors import RankscopeError
-from rankscope.plots.training_curves import running_window
+from rankscope.statistics.logged_series import running_window
 from tests.plots.drawn import restart_ticks
 
 

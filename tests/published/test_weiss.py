@@ -11,9 +11,9 @@ import pytest
 
 import rankscope as rs
 from rankscope.errors import WrongSettingError
-from rankscope.plots.published_lines import SHAPES
 from rankscope.published import Table, weiss2025
 from rankscope.scoring.blimp import PHENOMENA
+from rankscope.statistics.published_rows import SHAPES
 from tests.documents import ROOT
 
 WIDTHS, LAYERS, HEADS, KV_HEADS, RANK = {"tiny": 96, "small": 384}, 12, 12, 4, 16

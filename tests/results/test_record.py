@@ -90,7 +90,7 @@ def test_numbers_that_json_lacks_are_words(path: Path) -> None:
 def test_a_damaged_record_is_an_error_that_names_it(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     assert not intact_record(path)
-    with pytest.raises(RankscopeError, match=r"analysis\.json: is damaged .*: call `rankscope"):
+    with pytest.raises(RankscopeError, match=r"analysis\.json: is damaged .*: run `rankscope"):
         read_record(path)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 import pytest
 
 import rankscope as rs
@@ -74,6 +76,29 @@ def test_rows_are_those_of_the_table(results: Results, where: dict[str, Any]) ->
     pd.testing.assert_frame_equal(found, whole[columns].reset_index(drop=True))
     # In memory it is the same.
     pd.testing.assert_frame_equal(results.rows(columns, **where), found)
+
+
+@pytest.mark.parametrize("where", [{}, {"component": ["merge"]}, {"run": ["b"], "layer": [0]}])
+def test_distinct_rows_are_those_of_the_table(results: Results, where: dict[str, Any]) -> None:
+    columns = ["run", "layer", "window"]
+    found = results.distinct(columns, **where)
+    assert "metrics" not in vars(results)
+    whole = typed(pd.read_parquet(results.path / METRICS_FILE))
+    for name, wanted in where.items():
+        whole = whole[whole[name].isin(wanted)]
+    pd.testing.assert_frame_equal(found, whole[columns].drop_duplicates(ignore_index=True))
+    in_memory = replace(results)
+    assert len(in_memory.metrics)
+    pd.testing.assert_frame_equal(in_memory.distinct(columns, **where), found)
+
+
+def test_cells_of_a_table_can_be_changed(results: Results) -> None:
+    path = results.path / METRICS_FILE
+    pyarrow.parquet.write_table(pyarrow.parquet.read_table(path), path)  # in one piece
+    table = results.metrics
+    for name in ("per", "layer", "role"):
+        table.loc[0, name] = table.loc[1, name]
+        assert table.loc[0, name] == table.loc[1, name]
 
 
 def test_rows_know_the_restarts_of_the_whole_table(results: Results) -> None:

@@ -37,8 +37,8 @@ def unknown_pairs(
     Two tensors may be if they share a side of at most half of both other sides, and are either
 
     * parameters of the same module whose names differ in one word (``left_factor`` and
-      ``right_factor``, but not ``attn_map`` and ``mlp_map``), neither of which has a role in the
-      family, and not both with a bias, since a product has one. (Two layers of a bottleneck are two
+      ``right_factor``, but not ``attn_map`` and ``mlp_map``), neither of which the family names,
+      and not both with a bias, since a product has one. (Two layers of a bottleneck are two
       modules with one ``weight`` each.) Or
     * the only matrices below a module that the family knows as a projection and that has no weight
       itself (``q_proj.0.weight``, ``q_proj.1.weight``). Or
@@ -122,7 +122,7 @@ def _is_projection(module: str, family: Family) -> bool:
 
 def _is_known(name: str, family: Family) -> bool:
     module = name.removesuffix(".weight")
-    return _is_projection(module, family) or family.ignores(module)
+    return family.names(module) or family.fused_in(module) is not None or family.ignores(module)
 
 
 def _changed(

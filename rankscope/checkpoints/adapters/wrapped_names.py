@@ -43,13 +43,11 @@ def unflattened(module: str) -> str:
     flat = FLAT.fullmatch(module)
     if flat is None:
         return module
-    path = INDEX.sub(r".\1.", flat["path"]).replace("..", ".").strip(".")
-    path = re.sub(r"\.(\d+)\._", r".\1.", path)
-    last = path.rpartition(".")[2]
-    known = max((e for e in _endings() if _ends(last, e)), key=len, default="")
-    if known:
-        kept = last.removesuffix(known.replace(".", "_")).rstrip("_")
-        path = path.removesuffix(last) + ".".join(filter(None, (kept, known)))
+    path = flat["path"]
+    known = max((end for end in _endings() if _ends(path, end)), key=len, default="")
+    kept = INDEX.sub(r".\1.", path.removesuffix(known.replace(".", "_"))).replace("..", ".")
+    kept = re.sub(r"\.(\d+)\._", r".\1.", kept).strip("._")
+    path = ".".join(filter(None, (kept, known)))
     model = flat["model"]
     return f"{model}_{path}" if model[-1].isdigit() else f"{model}.{path}"
 

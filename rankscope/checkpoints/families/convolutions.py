@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ KERNEL, TINY = 32, 11  # the largest sides of a kernel that is recognised by its
 # Words that begin like convolutions and are not.
 NO_CONVOLUTIONS = ("conve", "convi")
 COLOURS = 3
+IMAGES, CONV = ("out", "in", "height", "width"), ".conv"  # axes; a module that wraps a convolution
 POSITIONAL = {"pos", "position", "positions", "positional"}
 # In the names of convolutions with one input per kernel that are no first layers.
 CHANNELWISE = {"depthwise", "dw", "dwconv", "dws", "cpe"}
@@ -33,9 +35,11 @@ def why_separate(name: str, shape: Shape, near: Neighbours) -> str:
         return ""
     if shape[1] == 1 and not ONE_INPUT.isdisjoint(words(own_part(name))):
         return ""
-    if _is_depthwise(name, shape, near) or _is_behind_its_channels(name, shape, near):
+    single = (_is_depthwise, _is_behind_its_channels, _is_among_single_kernels)
+    if any(rule(name, shape, near) for rule in single):
         return SINGLE
-    return GROUPED if _is_grouped(name, shape, near) else ""
+    grouped = (_is_grouped, _is_within_a_bottleneck, _is_behind_single_kernels)
+    return GROUPED if any(rule(name, shape, near) for rule in grouped) else ""
 
 
 def is_convolution(name: str) -> bool:
@@ -123,6 +127,73 @@ def _is_behind_its_channels(name: str, shape: Shape, near: Neighbours) -> bool:
                 if other.count(".") == name.count(".")
             )
     return False
+
+
+def _is_among_single_kernels(name: str, shape: Shape, near: Neighbours) -> bool:
+    """Whether several square kernels beside it have one input each, so that none is a first layer.
+
+    They are in one list, as those for parts of the channels. Or one beside it has no sides, which
+    is a gain for each channel unless both read grey images: so the model must read coloured ones.
+    The cost of an error: as above.
+    """
+    if len(shape) != len(IMAGES) or shape[0] == 1 or not _is_square_kernel(shape):
+        return False
+    end = f"{CONV}.weight" if name.endswith(f"{CONV}.weight") else ".weight"
+    around, _, last = name.removesuffix(end).rpartition(".")
+    block = around if last.isdigit() else name.removesuffix(end)
+    outer = block.rpartition(".")[0]
+    if near.has_colours and outer and near.shapes_within(outer)[*shape[:2], 1, 1]:
+        return True
+    alike = [near.shape_of(f"{around}.{value}{end}") for value in range(MOST)]
+    alike = [one for one in alike if one] if last.isdigit() else []
+    return len(alike) > 1 and all(_is_square_kernel(one) for one in alike)
+
+
+def _is_square_kernel(shape: Shape) -> bool:
+    """Whether a shape is that of square kernels of one input each."""
+    return shape[1:2] == (1,) and len({*shape[2:]}) == 1 and shape[2] > 1
+
+
+def _is_within_a_bottleneck(name: str, shape: Shape, near: Neighbours) -> bool:
+    """Whether it reads fewer channels than the kernels without sides around it pass on.
+
+    One of these has as many outputs as another has inputs, and a kernel between them reads them
+    all, or a part of them that has as many channels as it writes. By its name, the first comes
+    before the kernel and the other: two that follow a plain kernel and weigh its channels do not.
+    One on three colours is before them. The cost of an error: the matrix of a gated bottleneck is
+    missing.
+    """
+    if not 1 < shape[1] < shape[0] or shape[1] == COLOURS or math.prod(shape[2:]) == 1:
+        return False
+    block = name.removesuffix(".weight").removesuffix(CONV)
+    block = block.rpartition(".")[0]
+    block = block.rpartition(".")[0] if block.rpartition(".")[2] == "convs" else block
+    depth = block.count(".") + bool(block)
+    if near.count_within(block) > MANY:
+        return False
+    beside = [
+        (natural(other), one.shape)
+        for other, one in near.within(block)
+        if len(one.shape) == len(shape) and one.shape != shape
+        if other.removesuffix(".weight").removesuffix(CONV).count(".") == depth
+    ]
+    if any(shape[1] in one[:2] for _, one in beside):
+        return False
+    flat = sorted(one for one in beside if math.prod(one[1][2:]) == 1)
+    pairs = itertools.combinations(flat, 2)
+    passed = {a[0] for (first, a), (_, b) in pairs if a[0] == b[1] and first < natural(name)}
+    return any(
+        count % shape[1] == 0 and 0 in (count % shape[0], shape[0] % count) for count in passed
+    )
+
+
+def _is_behind_single_kernels(name: str, shape: Shape, near: Neighbours) -> bool:
+    """Whether the one before it in a sequence has a kernel for each channel, and more channels."""
+    match = numbers_in(name)
+    if not match or name[match[-1].end :] != ".weight" or shape[1] < 2:
+        return False
+    before = near.shape_of(f"{match[-1].before}{match[-1].value - 1}.weight")
+    return before[:2] == (shape[0], 1) and shape[0] > shape[1] and len(before) == len(shape)
 
 
 def _is_grouped(name: str, shape: Shape, near: Neighbours) -> bool:

@@ -51,6 +51,7 @@ class Said(NamedTuple):
     """What a family's table says of a module."""
 
     role: str
+    is_named: bool
     fused: Fused | None
     is_transposed: bool
     is_ignored: bool
@@ -122,6 +123,13 @@ class Family:
         """
         return self._said(module).role
 
+    def names(self, module: str) -> bool:
+        """Whether the table of roles has a module, which may have the role ``other`` all the same.
+
+        So have the maps of attention to an encoder.
+        """
+        return self._said(module).is_named
+
     def fused_in(self, module: str) -> Fused | None:
         """How the tensor of a module is split; None if it is not."""
         return self._said(module).fused
@@ -152,16 +160,19 @@ class Family:
             if len(self._remembered) >= MOST_SAID:
                 self._remembered.clear()
             said = self._remembered[alike] = Said(
-                self._role_of(alike),
+                *self._role_of(alike),
                 self._fused_in(alike),
                 any(end.fullmatch(alike) for end in self._transposed),
                 bool(self.ignored) and bool(self._ignored.search(alike)),
             )
         return said
 
-    def _role_of(self, module: str) -> str:
+    def _role_of(self, module: str) -> tuple[str, bool]:
+        """Role of a module, and whether the table names it."""
         role, crosses = _first((end.fullmatch(module), one) for end, one in self._roles)
-        return "other" if role is None or (crosses and role in OF_ATTENTION) else role
+        if role is None:
+            return "other", False
+        return "other" if crosses and role in OF_ATTENTION else role, True
 
     def _fused_in(self, module: str) -> Fused | None:
         fused, crosses = _first((end.fullmatch(module), one) for end, one in self._fused)

@@ -161,6 +161,12 @@ class Neighbours:
         return sum(len(tensor.shape) > 2 for tensor in self._tensors.values())
 
     @cached_property
+    def has_colours(self) -> bool:
+        """Whether the model has a kernel for images of three colours."""
+        shapes = (tensor.shape for tensor in self._tensors.values())
+        return any(len(shape) == 4 and shape[1] == 3 and max(shape[2:]) > 1 for shape in shapes)
+
+    @cached_property
     def _sorted(self) -> list[str]:
         return sorted(self._tensors)
 

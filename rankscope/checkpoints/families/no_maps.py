@@ -25,9 +25,10 @@ TABLES = {
 }
 # Words that may follow: the axis or tower of a table.
 WHICH = {*"0123456789xyhwtuvdkq", "window", "spatial", "temporal", "cls", "layer", "vlm"}
+SIDES = {"height", "width"}
 ENCODINGS = {"wpe", "ape", "rpe", "pe"}
 POSITIONS = {("w", "pos"), ("embed", "positions"), ("positions", "embed")}
-TURNS = {"cos", "sin", "freq", "freqs", "cis", "rope", "rotary", "alibi"}
+TURNS = {"cos", "sin", "freq", "freqs", "frequencies", "cis", "rope", "rotary", "alibi"}
 BESIDE_TURNS = {"cached", "cache", "inv", "emb", "embed", "table", "pos", "complex", "real", "imag"}
 ROTARY = {"rotary_emb", "rotary_pos_emb", "rotary_embed", "rotary_embedding", "rope"}
 MASKS = {"mask", "masks", "tril", "triu", "tri", "triangle", "triangular", "causal", "subsequent"}
@@ -35,8 +36,9 @@ BESIDE_MASKS = {
     *("attn", "attention", "src", "tgt", "memory", "self", "lower", "upper", "future", "local"),
     *("bias", "window", "sliding", "look", "ahead", "cached", "cache", "buffer"),
 }
-GAINS, VECTORS = {"scale", "gamma"}, {"latents", "tokens", "token", "registers", "prompts"}
+GAINS, VECTORS = {"scale", "gamma", "alpha"}, {"latents", "tokens", "token", "registers", "prompts"}
 EXPERTS, PICTURE = {"expert", "experts"}, 3
+SHIFTED, MODULATED = {"scale", "shift"}, {"modulate", "modulation"}
 QUERIES, KEYS = {"query", "queries"}, {"key", "keys", "value", "values"}
 RATES = {"log", "logs", "real", "imag"}
 SPLINES = ("grid", "mask", "spline_scaler", "scale_base", "scale_sp")
@@ -160,7 +162,8 @@ def _is_called_position(part: str, above: str) -> bool:
         return True
     if {*own[-1:]} & ENCODINGS or _is_table_of_places(own):
         return True
-    return bool({*own[-1:]} & TABLES) and _is_table_of_places(words(above))
+    is_table = bool({*own[-1:]} & TABLES) or {*own} - SIDES == {"rel"}
+    return is_table and _is_table_of_places(words(above))
 
 
 def _is_table_of_places(says: tuple[str, ...]) -> bool:
@@ -254,17 +257,20 @@ def _is_of_splines(one: _Judged) -> bool:
 def _is_added(one: _Judged) -> bool:
     """Vectors with an axis of 1 before the last, which are broadcast, or called latents or tokens.
 
-    Or called queries, if there are no keys beside them. Only bare parameters count: a stack of one
-    matrix that is called a weight is not understood. Parameters of experts do not, since there may
-    be a single expert. At most three axes may be longer than 1, as those of a picture: more may be
-    a stack of matrices. If this is wrong, a linear map that is a bare parameter of such a name is
-    missing.
+    Or called queries, if there are no keys beside them; or a table of scales and shifts, which are
+    added to those made from a time step. Only bare parameters count: a stack of one matrix that is
+    called a weight is not understood. Parameters of experts do not, since there may be a single
+    expert. At most three axes may be longer than 1, as those of a picture: more may be a stack of
+    matrices. If this is wrong, a linear map that is a bare parameter of such a name is missing.
     """
     if is_weight(one.name) or EXPERTS & {*words(one.name)}:
         return False
     if len(one.shape) > 2 and 1 in one.shape[:-1]:
         return sum(size > 1 for size in one.shape) <= PICTURE
-    own = {*words(own_part(one.name))[-1:]}
+    says = words(own_part(one.name))
+    if {*says} >= SHIFTED or (says[-1:] == ("table",) and {*says} & MODULATED):
+        return True
+    own = {*says[-1:]}
     return bool(own & VECTORS) or (bool(own & QUERIES) and not one.beside.keys() & KEYS)
 
 

@@ -61,6 +61,7 @@ SCHEMES = (
     Scheme("scaled FP8", ".weight", ".scale_weight", "comfy"),
     Scheme("HQQ", ".W_q", ".scale", "hqq"),
     Scheme("AQLM", ".codes", ".codebooks", "aqlm"),
+    Scheme("quanto (4 bits)", "._data._data", "._scale", "quanto"),
     Scheme("quanto", "._data", "._scale", "quanto"),
     Scheme("torchao", "_qdata", "_scale", "torchao"),
     Scheme("EXL2", ".q_weight", ".q_scale", "exl2"),
@@ -70,6 +71,7 @@ SCHEMES = (
 )
 NAMES = {scheme.method: scheme.name for scheme in SCHEMES} | {
     "bitsandbytes": "bitsandbytes",
+    "quanto": "quanto",
     "fp8": "FP8",
 }
 # Many schemes have scales of this name, so it shows only that there is one.

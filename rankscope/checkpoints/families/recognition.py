@@ -152,9 +152,10 @@ def adapted_family(shapes: Mapping[str, tuple[int, ...]], named: str = "") -> Fa
 
     Adapters change only some projections, so no family has all its keys; and their deltas are
     (outputs, inputs) however the weights are stored. Of families that know equally many modules and
-    agree on all, the simplest is taken; if they differ, the one that the name of the base contains.
-    If that says nothing either, ``generic``: a missing role is better than a wrong one. Families
-    that need an entry in the config are taken only if the name contains them.
+    agree on all, the simplest is taken; if they differ, the one whose sizes are those of the
+    deltas, as with a fused gate, or the one that the name of the base contains. If that says
+    nothing either, ``generic``: a missing role is better than a wrong one. Families that need an
+    entry in the config are taken only if the name contains them.
 
     Parameters
     ----------
@@ -167,12 +168,24 @@ def adapted_family(shapes: Mapping[str, tuple[int, ...]], named: str = "") -> Fa
     known = {name: sum(one != ("other", None) for one in a) for name, a in answers.items()}
     most = max(known.values(), default=0)
     best = [name for name, count in known.items() if count == most and most]
+    best = _by_sizes(best, shapes)
     called = _called(best, named)
     best = [name for name in best if not families()[name].when]
     said = {answers[name] for name in best}
     if called is None and len(said) != 1:
         return families()[GENERIC]
     return families()[called or (GENERIC if GENERIC in best else best[-1])]
+
+
+def _by_sizes(names: Iterable[str], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """The families that the sizes confirm; without one, those that they do not contradict."""
+    fits = {}
+    for name in names:
+        pairs = families()[name].twice.items()
+        if pairs and all(any(_held(end, shapes)) for pair in pairs for end in pair):
+            fits[name] = all(_is_twice(end, other, shapes) for end, other in pairs)
+    confirmed = [name for name, fit in fits.items() if fit]
+    return confirmed or [name for name in names if fits.get(name, True)]
 
 
 def _answer(family: Family, modules: Iterable[str]) -> tuple[tuple[str, object], ...]:

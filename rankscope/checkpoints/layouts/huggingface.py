@@ -26,6 +26,7 @@ from rankscope.checkpoints.files.opened_file import Opened, together, whole
 from rankscope.checkpoints.files.safetensors_file import open_tensors
 from rankscope.checkpoints.files.weights_file import open_file
 from rankscope.checkpoints.layouts.layout import Layout
+from rankscope.checkpoints.layouts.sentence_modules import open_modules
 from rankscope.checkpoints.options import DEFAULT, Options
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError, printable
@@ -65,7 +66,7 @@ def read(folder: Path, options: Options) -> Contents:
         adapter = read_adapter(folder / "adapter", options)
     elif {*_names(folder)} & {*WEIGHTS}:  # without a config, or this were a folder of PEFT's
         adapter = read_adapter(folder, options)
-    opened = open_all(folder, options)
+    opened = _with_modules(open_all(folder, options), folder, options)
     joined = on_base(adapter, opened.tensors)
     gradients = folder / "gradients.safetensors"
     return contents_of(
@@ -79,6 +80,11 @@ def read(folder: Path, options: Options) -> Contents:
         notes=(*opened.notes, *joined.notes),
         aside=(*opened.aside, *joined.aside),
     )
+
+
+def _with_modules(opened: Opened, folder: Path, options: Options) -> Opened:
+    modules = open_modules(folder, options)
+    return together((opened, modules), {**opened.tensors, **modules.tensors})
 
 
 def open_weights(folder: Path, options: Options = DEFAULT) -> dict[str, Tensor]:

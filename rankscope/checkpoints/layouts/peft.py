@@ -7,6 +7,7 @@ with a name of its own into a folder of that name, which is then all that ``chec
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +15,13 @@ from rankscope.checkpoints.adapters.base_model import base_folder, base_named, m
 from rankscope.checkpoints.adapters.peft_adapter import WEIGHTS, misfit, on_base, read_adapter
 from rankscope.checkpoints.adapters.peft_config import CONFIG
 from rankscope.checkpoints.assembly import contents_of
-from rankscope.checkpoints.contents import Contents
+from rankscope.checkpoints.contents import Contents, Skip
 from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.files.file_names import may_be_model
 from rankscope.checkpoints.layouts import huggingface
 from rankscope.checkpoints.layouts.layout import Layout
 from rankscope.checkpoints.options import Options
-from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.errors import RankscopeError, WrongSettingError, printable
 
 OWN_BASE, STATE = "base", "state.json"  # as `rankscope.relora.ReLoRACallback` writes them
 CHECKPOINT = re.compile(r"checkpoint-\d+")
@@ -60,7 +61,11 @@ def read(folder: Path, options: Options) -> Contents:
         options,
         adapters=joined.adapters,
         skips=joined.skips,
-        notes=(*joined.notes, *([] if has_base else [missing_base(adapter, base, wrong)])),
+        notes=(
+            *joined.notes,
+            *([] if has_base else [missing_base(adapter, base, wrong)]),
+            *_others(adapter),
+        ),
         aside=joined.aside,
         named=base_named(adapter),
     )
@@ -72,6 +77,18 @@ def _restarts(base: Path) -> int | None:
     """How often adapters were merged into a base that `rankscope.relora` wrote below them."""
     counted = read_json(base / STATE).get("restarts")
     return counted if type(counted) is int and counted >= 0 else None
+
+
+def _others(adapter: Path) -> Iterator[Skip]:
+    """A note on adapters of the same model, which PEFT puts into folders below the unnamed one."""
+    below = sorted(path.parent.name for path in adapter.glob(f"*/{CONFIG}"))
+    if below:
+        one, many = "another adapter is in a folder", f"{len(below)} other adapters are in folders"
+        message = (
+            f"{one if len(below) == 1 else many} below it, such as "
+            f"{printable(below[0], limit=80)}, and not read: give that folder to have it measured"
+        )
+        yield Skip(str(adapter), "", "other-adapter", message)
 
 
 def _has_weights(folder: Path) -> bool:

@@ -9,12 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from rankscope.plots.grid import LINE_HEIGHT
-from rankscope.plots.panel import GREY
-from rankscope.plots.style import plain, wrapped
 from rankscope.results.columns import (
     ANALYSIS_RECORD,
     EVALUATION_RECORD,
@@ -23,10 +18,8 @@ from rankscope.results.columns import (
 )
 from rankscope.results.record import FILES, read_record
 from rankscope.results.results import Results
+from rankscope.statistics.markup import literal
 
-FOOT_SIZE = 6  # points
-WIDER = 8 / FOOT_SIZE  # more characters fit than at the size of titles
-PAD = 0.03  # inches around the foot
 MOST_NAMED = 3
 NAMED_VERSIONS = ("rankscope", "numpy")
 DIGITS = 12  # of a digest
@@ -57,11 +50,11 @@ class FigureSource:
 
     def remarks(self, runs: Collection[str]) -> Iterator[str]:
         """What a reader of a figure of these runs should know, one line for each matter."""
-        ended = [f"{plain(run)} at {self.early[run]}" for run in sorted({*runs} & {*self.early})]
+        ended = [f"{literal(run)} at {self.early[run]}" for run in sorted({*runs} & {*self.early})]
         if ended:
             yield f"ended early: {_first(ended)}"
         if self.skipped:
-            reasons = [f"{plain(reason)}: {n}" for reason, n in sorted(self.skipped.items())]
+            reasons = [f"{literal(reason)}: {n}" for reason, n in sorted(self.skipped.items())]
             yield f"skipped by the analysis: {sum(self.skipped.values())} ({_first(reasons)})"
 
     def identity(self) -> str:
@@ -97,37 +90,6 @@ def source_of(results: Results) -> FigureSource:
             if digest and (name.endswith(".parquet") or name == TRAINING_FILE)
         },
     )
-
-
-def add_foot(figure: Figure, remarks: Collection[str]) -> None:
-    """Write remarks in small grey type below everything else; the figure grows by their height."""
-    width = WIDER * (figure.get_figwidth() - 2 * PAD)
-    written = "\n".join(wrapped(remark, width) for remark in remarks)
-    if not written:
-        return
-    text = figure.text(0, 0, written, color=GREY, size=FOOT_SIZE, verticalalignment="bottom")
-    text.set_in_layout(False)
-    before, foot = figure.get_figheight(), text.get_window_extent().height / figure.dpi + 2 * PAD
-    height = before + foot
-    figure.set_figheight(height)
-    text.set_position((PAD / figure.get_figwidth(), PAD / height))
-    label = figure.get_supxlabel()
-    if label:
-        figure.supxlabel(label, y=foot / height)
-    if figure.get_supylabel():
-        _raise_side_label(figure, before, foot)
-    engine = figure.get_layout_engine()
-    if isinstance(engine, ConstrainedLayoutEngine):
-        # A label that has its place is not laid out: its line is left free with the foot.
-        bottom = (foot + LINE_HEIGHT * len(label.splitlines())) / height
-        engine.set(rect=(0, bottom, 1, 1 - bottom))
-
-
-def _raise_side_label(figure: Figure, before: float, foot: float) -> None:
-    """Keep the label of y beside its panels."""
-    label = next(text for text in figure.texts if text.get_text() == figure.get_supylabel())
-    x, y = label.get_position()
-    label.set_position((x, (y * before + foot) / (before + foot)))
 
 
 def _early(record: Mapping[str, Any], training: pd.DataFrame) -> dict[str, str]:
