@@ -22,7 +22,7 @@ from rankscope.checkpoints.layouts import (
     torch_object,
 )
 from rankscope.checkpoints.options import DEFAULT, Options
-from rankscope.checkpoints.tensors import StoredTensor
+from rankscope.checkpoints.tensors import StoredTensor, Tensor
 from rankscope.components.component import Moment
 from rankscope.components.deltas import adapted, delta
 from rankscope.components.formed import Formed
@@ -542,8 +542,8 @@ def test_no_name_is_taken_apart_where_none_ends_like_a_factor(
     """A model has tens of thousands of experts, and this is asked of each."""
     monkeypatch.setattr(grouping, "_placed", lambda *_: pytest.fail("was asked"))
     tables = grouping.tables_of(DEFAULT)
-    weight = StoredTensor("/nowhere", "weight", "float32", (4, 4), 0)
+    weight: Tensor = StoredTensor("/nowhere", "weight", "float32", (4, 4), 0)
     names = [f"layers.0.experts.{i}.{one}_proj.weight" for i in "01" for one in ("gate", "down")]
     assert not grouping.cells_of(dict.fromkeys(names, weight), tables)
     with pytest.raises(pytest.fail.Exception):
-        grouping.cells_of({"layers.0.attn.gk_proj.1.weight": weight}, tables)
+        grouping.cells_of(dict.fromkeys(["layers.0.attn.gk_proj.1.weight"], weight), tables)
