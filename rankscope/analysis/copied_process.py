@@ -54,11 +54,9 @@ def may_be_copied() -> bool:
 
 def copied(connections: list[int]) -> CopiedProcess:
     """Start a copy that answers on these file descriptors, and keeps no other open."""
-    # Looking for garbage among them would write into objects that both share, and here it would be
-    # in vain: they are modules, which stay.
-    gc.freeze()
     pid = os.fork()
     if not pid:
+        gc.freeze()  # looking for garbage among them would write into objects that both share
         _work(connections)
     with contextlib.suppress(OSError):  # it has done so itself, or has ended
         os.setpgid(pid, pid)

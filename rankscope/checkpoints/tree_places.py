@@ -16,6 +16,7 @@ from rankscope.checkpoints.survey import BESIDE, Place, Use, is_notable, reason_
 from rankscope.checkpoints.tree_runs import TreeRuns
 
 MANY = 5  # more files of a folder that are left out for one reason share a line
+ONLY_LINKS = "holds only links"
 
 
 def iter_places(tree: Node, reading: TreeRuns) -> Iterator[Place]:
@@ -77,7 +78,7 @@ def _iter_unused(folder: Node, owner: str) -> Iterator[Place]:
     if not inside:
         why = "is empty"
     elif links == len(inside):
-        why = f"holds only links ({links}), which are not followed"
+        why = f"{ONLY_LINKS} ({links}), which are not followed"
     else:
         what = "files and folders" if len(inside) > 1 else "file or folder"
         why = f"holds no checkpoint ({len(inside)} {what})"
@@ -121,7 +122,7 @@ def iter_notes(places: Iterable[Place], named: Collection[str]) -> Iterator[Skip
         if place.use != "left out" or shown(place.path) in named:
             continue
         is_file = place.path.is_file() and not place.path.is_symlink()
-        if (is_file and is_notable(place.path)) or "holds links only" in place.reason:
+        if (is_file and is_notable(place.path)) or place.reason.startswith(ONLY_LINKS):
             groups.setdefault((place.path.parent, place.reason), []).append(place)
     for (folder, reason), group in groups.items():
         if len(group) > MANY:

@@ -17,6 +17,7 @@ from rankscope.pipeline.curves import Curve, FoundCurves, curve_path, recorded_c
 from rankscope.pipeline.execution import skip_of
 from rankscope.results.columns import (
     EVALUATION_COLUMNS,
+    EVALUATION_CSV,
     EVALUATION_FILE,
     EVALUATION_RECORD,
     EVALUATION_SKIPS,
@@ -108,7 +109,7 @@ def write_results(out: Path, evaluation: Evaluation) -> Evaluation:
     table = table_of_scores(listed)
     files = {
         EVALUATION_FILE: frame_as_parquet(table),
-        "evaluation.csv": frame_as_csv(table),
+        EVALUATION_CSV: frame_as_csv(table),
         EVALUATION_SKIPS: json_lines(map(vars, skips)),
     }
     write_with_record(out / EVALUATION_RECORD, _described(listed, evaluation), files)

@@ -136,10 +136,11 @@ class Recall:
 
     def _digest(self, files: States, beside: States) -> str:
         paths = [(str(path), str(Path(path).resolve())) for path in self.paths]
-        variables = [os.environ.get(name) for name in VARIABLES]
+        # Runs may name their data, and adapters their base model, relative to the working folder.
+        here = [str(Path.cwd()), *(os.environ.get(name) for name in VARIABLES)]
         own = states_of(self.out / name for name in self.stores)
         others = {name: state_of(self.out / name) for name in self.beside}
-        about = self.about, paths, variables
+        about = self.about, paths, here
         return digest_of_question(about, files, beside, own, others, states_of_package())
 
 
@@ -188,4 +189,6 @@ class RecalledCurves(Recalled):
     def table(self) -> pd.DataFrame:
         """The rows of this call; the file holds those of other calls too."""
         table, names = self._stored()
-        return table[[name in self.planned for name in names]].reset_index(drop=True)
+        own = table[[name in self.planned for name in names]].reset_index(drop=True)
+        own.attrs.clear()  # those of a folder, which a call does not state
+        return own

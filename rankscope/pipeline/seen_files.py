@@ -128,7 +128,8 @@ def _iter_below(folder: str, without: str | None = None) -> Iterator[tuple[str, 
     """Each file and folder below a folder; links to folders are not followed."""
     for entry in _listed(folder, is_out=folder == without):
         if entry.is_dir(follow_symlinks=False):
-            yield entry.path, None
+            if entry.path != without:
+                yield entry.path, None
             yield from _iter_below(entry.path, without)
         else:
             yield entry.path, state_of(entry.path)

@@ -13,10 +13,13 @@ from rankscope.pipeline.curves import CURVE, Curve, recorded_curve
 from rankscope.representing.feature_tasks import Series, series_of
 from rankscope.representing.represented import Representation, energy_series_in, series_in
 from rankscope.results.columns import (
+    INPUT_ENERGIES_CSV,
     INPUT_ENERGIES_FILE,
+    REPRESENTATIONS_CSV,
     REPRESENTATIONS_FILE,
     REPRESENTATIONS_RECORD,
     REPRESENTATIONS_SKIPS,
+    SIMILARITIES_CSV,
     SIMILARITIES_FILE,
 )
 from rankscope.results.csv_tables import frame_as_csv
@@ -71,11 +74,11 @@ def write_results(out: Path, found: Representation) -> Representation:
     energies = typed_input_energies(energies).sort_values(list(WEIGHT), kind="stable")
     files = {
         REPRESENTATIONS_FILE: frame_as_parquet(numbers),
-        "representations.csv": frame_as_csv(numbers),
+        REPRESENTATIONS_CSV: frame_as_csv(numbers),
         SIMILARITIES_FILE: frame_as_parquet(pairs) if len(pairs) else None,
-        "similarities.csv": frame_as_csv(pairs) if len(pairs) else None,
+        SIMILARITIES_CSV: frame_as_csv(pairs) if len(pairs) else None,
         INPUT_ENERGIES_FILE: frame_as_parquet(energies) if len(energies) else None,
-        "input_energies.csv": frame_as_csv(energies) if len(energies) else None,
+        INPUT_ENERGIES_CSV: frame_as_csv(energies) if len(energies) else None,
         REPRESENTATIONS_SKIPS: json_lines(map(vars, found.skips)),
     }
     there = {series for series, _ in (*series_in(numbers), *energy_series_in(energies))}

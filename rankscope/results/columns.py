@@ -12,11 +12,12 @@ SHARDS_FOLDER = "shards"  # what each shard has computed, until a plain call tak
 ANALYSIS_RECORD, ANALYSIS_SKIPS = "analysis.json", "skipped.jsonl"
 SUBSPACES_FILE, SUBSPACES_CSV, SUBSPACES_FOLDER = "subspaces.parquet", "subspaces.csv", "subspaces"
 ORIGINS_FOLDER = "origins"  # of a monitor: copies of matrices where cumulative updates begin
-EVALUATION_FILE, SCORES_FOLDER = "evaluation.parquet", "scores"
+EVALUATION_FILE, EVALUATION_CSV, SCORES_FOLDER = "evaluation.parquet", "evaluation.csv", "scores"
 EVALUATION_RECORD, EVALUATION_SKIPS = "evaluation.json", "evaluation-skipped.jsonl"
-REPRESENTATIONS_FILE, REPRESENTATIONS_FOLDER = "representations.parquet", "representations"
-SIMILARITIES_FILE = "similarities.parquet"
-INPUT_ENERGIES_FILE = "input_energies.parquet"
+REPRESENTATIONS_FILE, REPRESENTATIONS_CSV = "representations.parquet", "representations.csv"
+REPRESENTATIONS_FOLDER = "representations"
+SIMILARITIES_FILE, SIMILARITIES_CSV = "similarities.parquet", "similarities.csv"
+INPUT_ENERGIES_FILE, INPUT_ENERGIES_CSV = "input_energies.parquet", "input_energies.csv"
 REPRESENTATIONS_RECORD = "representations.json"
 REPRESENTATIONS_SKIPS = "representations-skipped.jsonl"
 STORES = (
@@ -33,7 +34,9 @@ RECORDS = (ANALYSIS_RECORD, EVALUATION_RECORD, REPRESENTATIONS_RECORD)
 OWN = frozenset(
     (
         *(*STORES, ORIGINS_FOLDER, *TABLES, *RECORDS),
-        *(METRICS_CSV, TRAINING_FILE, SUBSPACES_FILE, SUBSPACES_CSV, SIMILARITIES_FILE),
+        *(METRICS_CSV, TRAINING_FILE, SUBSPACES_FILE, SUBSPACES_CSV, EVALUATION_CSV),
+        *(REPRESENTATIONS_CSV, SIMILARITIES_FILE, SIMILARITIES_CSV),
+        *(INPUT_ENERGIES_FILE, INPUT_ENERGIES_CSV),
         *(ANALYSIS_SKIPS, EVALUATION_SKIPS, REPRESENTATIONS_SKIPS),
     )
 )

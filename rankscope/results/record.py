@@ -32,6 +32,7 @@ from rankscope.errors import DAMAGE, RankscopeError, printable
 
 FILES = "files"  # entry of a record: digest of each file, None for one that must not exist
 DIGEST = "digest"  # entry of a record: digest of all others; older ones have none
+WHEN = ("written", "command")  # entries that say when a record was written, not what it is of
 # What an entry is, where it is there: a list of tables, or a table.
 LISTS = ("runs", "skipped", "notes", "evaluations", "representations")
 TABLES = (FILES, "options", "status", "breaks", "summary", "versions")
@@ -91,8 +92,8 @@ def _check(record: Any) -> None:
             raise TypeError("a run has restarts that are not at steps")
 
 
-def _digest_of_record(record: Mapping[str, Any]) -> str:
-    others = {name: value for name, value in record.items() if name != DIGEST}
+def _digest_of_record(record: Mapping[str, Any], *, without: Iterable[str] = ()) -> str:
+    others = {name: value for name, value in record.items() if name not in (DIGEST, *without)}
     return digest_of(json.dumps(others).encode())
 
 
@@ -151,7 +152,8 @@ def write_with_record(
         Anything that JSON can hold; an infinite number becomes the word ``inf``.
     files
         Content by name, or a file that was written with it; None removes a file. A file that would
-        not change is left alone, so that make sees what is new.
+        not change is left alone, so that make sees what is new; so is a record that would only say
+        another time and command.
 
     Raises
     ------
@@ -187,9 +189,11 @@ def write_entry(path: Path, name: str, value: Any) -> None:
 def _write(path: Path, record: Mapping[str, Any]) -> None:
     whole = json.loads(json.dumps(_plain(record), allow_nan=False))
     whole[DIGEST] = _digest_of_record(whole)
-    listing = json.dumps(whole, indent=2, allow_nan=False).encode()
-    if not path.is_file() or path.read_bytes() != listing:
-        write_file(path, listing)
+    known = sound_record(path)
+    if not known or _digest_of_record(known, without=WHEN) != _digest_of_record(
+        whole, without=WHEN
+    ):
+        write_file(path, json.dumps(whole, indent=2, allow_nan=False).encode())
 
 
 def _plain(value: Any) -> Any:

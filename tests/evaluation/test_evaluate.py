@@ -30,6 +30,7 @@ from rankscope.evaluation.score_files import PairScores, ScoreFile, read_scores
 from rankscope.evaluation.score_plans import ScorePlans
 from rankscope.pipeline import curves
 from rankscope.pipeline.seen_files import TICK
+from rankscope.results.columns import EVALUATION_RECORD, OWN
 from rankscope.training.config_file import load_config
 from rankscope.training.data.tokenizer import byte_tokenizer, train_bpe
 from tests.evaluation.models import DOCUMENTS, write_hugging_face, write_own_run
@@ -268,10 +269,14 @@ def test_a_run_that_is_skipped_has_no_numbers_of_other_settings(place: Place) ->
     shutil.copytree(place.run, another)
     tokenizer = (place.run / "tokenizer.json").rename(place.run.parent / "tokenizer.json")
     rs.evaluate(place.run, text=place.text, tokenizer=tokenizer, steps=6, out=place.out)
-    for _ in range(2):  # recalled the second time
+    records = []
+    for _ in range(2):
         with pytest.warns(RankscopeWarning, match="no tokenizer"):
             table = rs.evaluate([place.run, another], text=place.text, steps=6, out=place.out)
         assert set(table["run"]) == {"another"}
+        records.append((place.out / EVALUATION_RECORD).stat().st_mtime_ns)
+    assert records[0] == records[1]  # nothing is new
+    assert {path.name for path in place.out.iterdir()} <= OWN
     assert set(place.table()["run"]) == {"run", "another"}
 
 

@@ -14,6 +14,7 @@ from rankscope.checkpoints.contents import Skip
 from rankscope.pipeline.curves import Curve, FoundCurves
 from rankscope.pipeline.recall import Recall
 from rankscope.pipeline.seen_files import SEEN, TICK
+from rankscope.results.columns import EVALUATION_CSV, EVALUATION_RECORD, SCORES_FOLDER
 from rankscope.results.record import write_with_record
 
 SKIP = Skip("run", "", "unreadable", "why")
@@ -116,3 +117,23 @@ def test_what_changed_during_the_call_or_just_before_is_not_noted(recall: Recall
     assert recall.recorded() is None
     recall.remember(answer(recall), recall.look())  # the change is too recent
     assert recall.recorded() is None
+
+
+def test_another_working_folder_has_no_answer(
+    recall: Recall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run may name its data, and an adapter its base model, relative to it."""
+    recall.remember(answer(recall), recall.look())
+    assert recall.recorded() is not None
+    monkeypatch.chdir(tmp_path)
+    assert recall.recorded() is None
+
+
+def test_results_within_a_run_are_no_change_of_it(recall: Recall) -> None:
+    out = recall.out.parent / "run/results"
+    inside = replace(recall, out=out, record=EVALUATION_RECORD, stores=(SCORES_FOLDER,))
+    before = inside.look()
+    (out / SCORES_FOLDER).mkdir(parents=True)
+    write_with_record(out / EVALUATION_RECORD, {"key": "k"}, {EVALUATION_CSV: b"1"})
+    inside.remember(answer(inside), before)
+    assert inside.recorded() is not None

@@ -32,6 +32,7 @@ from rankscope.representations.probe_features import SIMILARITY_COLUMNS
 from rankscope.representing.feature_files import kept_path, read_features, read_kept
 from rankscope.representing.feature_store import WHY
 from rankscope.representing.network_features import collect
+from rankscope.results.columns import INPUT_ENERGIES_FILE, OWN, SIMILARITIES_FILE
 from tests.evaluation.models import DOCUMENTS, write_hugging_face, write_tokenizer
 
 STEPS = [0, 5, 10]
@@ -195,6 +196,12 @@ def test_a_second_call_opens_no_model_and_writes_nothing(stage: Stage, opened: l
     assert stage.files() == files
 
 
+def test_all_that_is_written_is_known_as_results(stage: Stage) -> None:
+    stage.represent(steps=[5, 10], energy="weight")
+    written = {path.name for path in stage.out.iterdir()}
+    assert {SIMILARITIES_FILE, INPUT_ENERGIES_FILE} <= written <= OWN
+
+
 def test_new_steps_and_kinds_of_places_join_those_that_are_there(
     stage: Stage, opened: list[int]
 ) -> None:
@@ -272,7 +279,9 @@ def test_a_call_with_nothing_new_looks_at_the_states_of_files_alone(
 
     first = settled()
     assert not has_surveyed()
-    assert_frame_equal(stage.represent(steps=[5], compare="none"), first)
+    again = stage.represent(steps=[5], compare="none")
+    assert_frame_equal(again, first)
+    assert again.attrs == first.attrs
     changes: list[Callable[[], object]] = [
         lambda: stage.text.write_text(stage.text.read_text() + '{"text": "More."}\n'),
         stage.stored(5).unlink,

@@ -134,3 +134,13 @@ def test_a_record_of_another_shape_is_damaged(tmp_path: Path, record: object) ->
     (tmp_path / "analysis.json").write_text(json.dumps(record))
     with pytest.raises(RankscopeError, match="is damaged"):
         read_record(tmp_path / "analysis.json")
+
+
+def test_a_record_that_says_only_another_time_stays_untouched(path: Path) -> None:
+    content = {"key": "two", "skipped": [{"path": "a"}]}
+    write_with_record(path, {**content, "written": "then", "command": ["a"]}, FILES)
+    before = path.read_bytes()
+    write_with_record(path, {**content, "written": "now", "command": ["b"]}, FILES)
+    assert path.read_bytes() == before
+    write_with_record(path, {**content, "written": "now", "skipped": []}, FILES)
+    assert read_record(path)["written"] == "now" and not read_record(path)["skipped"]
