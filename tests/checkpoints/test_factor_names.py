@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from rankscope.checkpoints.adapters import grouping
 from rankscope.checkpoints.contents import Contents, Parameter
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.families.family_files import families, parsed
@@ -21,6 +22,7 @@ from rankscope.checkpoints.layouts import (
     torch_object,
 )
 from rankscope.checkpoints.options import DEFAULT, Options
+from rankscope.checkpoints.tensors import StoredTensor, Tensor
 from rankscope.components.component import Moment
 from rankscope.components.deltas import adapted, delta
 from rankscope.components.formed import Formed
@@ -532,3 +534,16 @@ def test_one_adapter_over_parts_of_a_fused_weight_is_named(
     contents = read(tmp_path, tensors)
     (skip,) = contents.skips
     assert "MergedLinear" in skip.message and not contents.parameters
+
+
+def test_no_name_is_taken_apart_where_none_ends_like_a_factor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A model has tens of thousands of experts, and this is asked of each."""
+    monkeypatch.setattr(grouping, "_placed", lambda *_: pytest.fail("was asked"))
+    tables = grouping.tables_of(DEFAULT)
+    weight: Tensor = StoredTensor("/nowhere", "weight", "float32", (4, 4), 0)
+    names = [f"layers.0.experts.{i}.{one}_proj.weight" for i in "01" for one in ("gate", "down")]
+    assert not grouping.cells_of(dict.fromkeys(names, weight), tables)
+    with pytest.raises(pytest.fail.Exception):
+        grouping.cells_of(dict.fromkeys(["layers.0.attn.gk_proj.1.weight"], weight), tables)

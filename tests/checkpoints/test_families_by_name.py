@@ -148,14 +148,35 @@ def test_two_maps_in_a_sequence_are_one_matrix(tmp_path: Path) -> None:
     """The gates of Flash Linear Attention; a gate of one map is a matrix as well."""
     attention = "model.layers.0.attn"
     own = {"gk_proj.0.weight": (4, 32), "gk_proj.1.weight": (20, 4), "gk_proj.1.bias": (20,)}
+    own |= {f"{name}_proj.weight": MATRIX for name in "qog"}
     shapes = {f"{attention}.{name}": shape for name, shape in own.items()}
-    shapes[f"{attention}.g_proj.weight"] = MATRIX
     tensors, contents = saved(tmp_path, shapes)
     assert not contents.skips
-    made, plain = sorted(contents.parameters.values(), key=lambda one: one.name, reverse=True)
-    assert (made.name, plain.name) == (f"{attention}.gk_proj.weight", f"{attention}.g_proj.weight")
+    names = {f"{attention}.{name}_proj.weight" for name in ("gk", *"qog")}
+    assert contents.parameters.keys() == names
+    made = contents.parameters[f"{attention}.gk_proj.weight"]
     product = tensors[f"{attention}.gk_proj.1.weight"] @ tensors[f"{attention}.gk_proj.0.weight"]
     assert made.tensor is not None and made.tensor.read() == pytest.approx(product, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "maps",
+    [
+        {"g_proj.0": (8, 8), "g_proj.1": (8, 8)},
+        {"g_proj.0": (4, 16), "g_proj.1": (16, 8)},
+        {"g_proj.0": (4, 16), "g_proj.1": (16, 4), "g_proj.2": (4, 16)},
+        {"f_proj.0": (4, 16), "f_proj.1": (16, 4)},
+    ],
+    ids=["square", "no common side", "three", "no attention"],
+)
+def test_members_of_a_list_are_matrices_of_their_own(
+    maps: dict[str, tuple[int, ...]], tmp_path: Path
+) -> None:
+    attention = {} if "f_proj.0" in maps else {"q_proj": MATRIX, "o_proj": MATRIX}
+    shapes = attention | maps
+    named = {f"layers.0.attn.{name}.weight": shape for name, shape in shapes.items()}
+    contents = saved(tmp_path, named)[1]
+    assert not contents.skips and contents.parameters.keys() == named.keys()
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,12 @@ def blocks_of(contents: Contents, name: str) -> list[NDArray[Any]]:
         ("encoder.layers.0.output.conv1d.weight", (16, 12, 1), 2, SQUEEZE),
         ("char_a3_module.tokenLearner.0.weight", (16, 2, 1, 1), 8, {"model_type": "mgp-str"}),
         ("bpe_a3_module.feat.weight", (16, 2, 1, 1), 8, {"model_type": "mgp-str"}),
-        ("decoder.upsample.conv.weight", (16, 4, 3), 4, {"upsample_groups": 4}),
+        (
+            "decoder.upsample.conv.weight",
+            (16, 4, 3),
+            4,
+            {"model_type": "mimi", "upsample_groups": 4},
+        ),
     ],
 )
 def test_groups_of_a_convolution_are_the_matrices_that_torch_multiplies_with(
@@ -98,6 +103,23 @@ def test_one_group_is_one_matrix_and_a_name_alone_is_no_sign(tmp_path: Path) -> 
     shapes = {query: (16, 16), feat: (16, 2, 1, 1)}
     plain = saved(tmp_path, shapes, {"model_type": "bert"})[1]
     assert plain.parameters[query].shape == (16, 16) and plain.parameters[feat].shape == (16, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "entry"),
+    [
+        ("layer.0.attention.query.weight", (16, 16), "q_groups"),
+        ("layer.0.output.conv1d.weight", (16, 16, 1), "output_groups"),
+        ("generator.upsample.conv.weight", (16, 8, 4), "upsample_groups"),
+    ],
+)
+def test_entries_of_other_models_with_such_names_are_not_numbers_of_groups(
+    name: str, shape: tuple[int, ...], entry: str, tmp_path: Path
+) -> None:
+    """Groups of queries that share a key, for example, which also need not divide the rows."""
+    for groups in (4, 5):
+        contents = saved(tmp_path, {name: shape}, {"model_type": "other", entry: groups})[1]
+        assert not contents.skips and contents.parameters.keys() == {name, FC}
 
 
 def test_rows_that_do_not_make_so_many_groups_are_not_measured(tmp_path: Path) -> None:

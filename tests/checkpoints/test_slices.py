@@ -121,6 +121,7 @@ def assert_joined(contents: Contents, whole: Mapping[str, torch.Tensor], *, file
         ("ep1-ba1000-rank{}", "ep1-ba1000"),
         ("checkpoint-500-tensor-parallel-rank-{}", "checkpoint-500"),
         ("pipeline_stage_{}", "pipeline_stage"),
+        ("model{}-mp8", "model"),
     ],
 )
 @pytest.mark.parametrize("number", [0, 1, 7])
@@ -129,6 +130,11 @@ def test_a_name_is_separated_from_its_rank(form: str, stem: str, number: int) ->
     assert found is not None and number in found.numbers and found.stem == stem
     others = {parsed(form.format(other)) for other in range(9)}
     assert {other.form for other in others if other} == {found.form}
+
+
+def test_a_name_may_state_how_many_slices_there_are() -> None:
+    found = [parsed(name) for name in ("model3-mp8", "rank_3_of_8")]
+    assert [(one.numbers, one.world) for one in found if one] == [((3,), 8)] * 2
 
 
 @pytest.mark.parametrize(

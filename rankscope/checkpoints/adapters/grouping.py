@@ -57,8 +57,8 @@ def cells_of(tensors: Mapping[str, Tensor], tables: Sequence[FactorTable]) -> li
     cells: dict[tuple[str, str], Cell] = {}
     written = {with_separator(end): end for end in ends}
     tails = tuple(written)
-    last = tuple({tail.rpartition(".")[2] for tail in tails})
-    if not any(map(str.isdigit, last)) and not any(p.endswith(last) for p in parts_in(tensors)):
+    last = tuple({_last_word(tail) for tail in tails})
+    if not any(part.endswith(last) for part in parts_in(tensors)):
         return []
     for name, tensor in tensors.items():
         found = _placed(name, written, tails)
@@ -71,6 +71,11 @@ def cells_of(tensors: Mapping[str, Tensor], tables: Sequence[FactorTable]) -> li
         known = {*KINDS, *(end for table in possible for end in table.needed)}
         cell.drop([end for end in cell.tensors if end not in known])
     return [cell for cell in cells.values() if cell.tensors]
+
+
+def _last_word(tail: str) -> str:
+    """The last part of an end that is no number; empty, which all names end with, if none is."""
+    return next((part for part in reversed(tail.split(".")) if not part.isdigit()), "")
 
 
 def _placed(
@@ -97,9 +102,26 @@ def table_for(
             has_all
             and table.is_possible(cell.module, tensors)
             and not table.is_ruled_out(cell.module, tensors)
+            and (not _is_numbered(table) or _is_narrow(cell, table))
         ):
             return table
     return None
+
+
+def _is_numbered(table: FactorTable) -> bool:
+    """Whether places in a list are all that names the factors: ``g_proj.1`` and ``g_proj.0``."""
+    return all(end.rpartition(".")[2].isdigit() for end in (table.left, table.right))
+
+
+def _is_narrow(cell: Cell, table: FactorTable) -> bool:
+    """Whether factors have a side in common that is smaller than both others.
+
+    Two members of any other list are two matrices.
+    """
+    left, right = (cell.tensors[end].shape for end in (table.left, table.right))
+    if len(left) != 2 or len(right) != 2:
+        return False
+    return left[1] == right[0] < min(left[0], right[1])
 
 
 def is_strict(ends: Iterable[str]) -> bool:

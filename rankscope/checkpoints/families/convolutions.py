@@ -6,8 +6,9 @@ import itertools
 import math
 from collections.abc import Iterator
 
-from rankscope.checkpoints.families.neighbours import Neighbours, Shape, words
+from rankscope.checkpoints.families.neighbours import Neighbours, Shape, own_part, words
 from rankscope.checkpoints.families.path_numbers import numbers_in
+from rankscope.checkpoints.series_titles import natural
 
 KERNEL, TINY = 32, 11  # the largest sides of a kernel that is recognised by its shape
 # Words that begin like convolutions and are not.
@@ -16,7 +17,11 @@ COLOURS = 3
 IMAGES, CONV = ("out", "in", "height", "width"), ".conv"  # axes; a module that wraps a convolution
 POSITIONAL = {"pos", "position", "positions", "positional"}
 # In the names of convolutions with one input per kernel that are no first layers.
-CHANNELWISE = {"depthwise", "dw", "dwconv", "dws", "attn", "attention", "cpe", *POSITIONAL}
+CHANNELWISE = {"depthwise", "dw", "dwconv", "dws", "cpe"}
+IN_GROUPS = {"grouped", *CHANNELWISE}
+ATTENTION = {"attn", "attention"}
+# Of maps whose one input is a weight of an attention (Chorowski, 2015) or a place (LambdaNetworks).
+ONE_INPUT = {"loc", "location", "lambda"}
 MANY = 512  # no block has as many tensors
 MOST = 8  # how many numbers before that of a convolution are looked at
 SINGLE, GROUPED = "a separate kernel for each channel", "separate kernels for groups of channels"
@@ -27,6 +32,8 @@ def why_separate(name: str, shape: Shape, near: Neighbours) -> str:
     if len(shape) < 3:
         return ""
     if len(shape) == 3 and not (is_convolution(name) or near.has_bias(name, shape[0])):
+        return ""
+    if shape[1] == 1 and not ONE_INPUT.isdisjoint(words(own_part(name))):
         return ""
     single = (_is_depthwise, _is_behind_its_channels, _is_among_single_kernels)
     if any(rule(name, shape, near) for rule in single):
@@ -75,6 +82,8 @@ def _is_depthwise(name: str, shape: Shape, near: Neighbours) -> bool:
     if shape[1] != 1:
         return False
     if CHANNELWISE & {word for part in name.split(".") for word in words(part)}:
+        return True
+    if _is_beside(POSITIONAL, name, shape, near) or _is_beside(ATTENTION, name, shape, near):
         return True
     channels, parts = shape[0], name.split(".")[:-2]
     module = f"{'.'.join(parts)}."
@@ -149,8 +158,10 @@ def _is_within_a_bottleneck(name: str, shape: Shape, near: Neighbours) -> bool:
     """Whether it reads fewer channels than the kernels without sides around it pass on.
 
     One of these has as many outputs as another has inputs, and a kernel between them reads them
-    all, or a part of them that has as many channels as it writes. One on three colours is before
-    them. The cost of an error: the matrix of a gated bottleneck is missing.
+    all, or a part of them that has as many channels as it writes. By its name, the first comes
+    before the kernel and the other: two that follow a plain kernel and weigh its channels do not.
+    One on three colours is before them. The cost of an error: the matrix of a gated bottleneck is
+    missing.
     """
     if not 1 < shape[1] < shape[0] or shape[1] == COLOURS or math.prod(shape[2:]) == 1:
         return False
@@ -158,16 +169,19 @@ def _is_within_a_bottleneck(name: str, shape: Shape, near: Neighbours) -> bool:
     block = block.rpartition(".")[0]
     block = block.rpartition(".")[0] if block.rpartition(".")[2] == "convs" else block
     depth = block.count(".") + bool(block)
+    if near.count_within(block) > MANY:
+        return False
     beside = [
-        one.shape
+        (natural(other), one.shape)
         for other, one in near.within(block)
         if len(one.shape) == len(shape) and one.shape != shape
         if other.removesuffix(".weight").removesuffix(CONV).count(".") == depth
     ]
-    if near.count_within(block) > MANY or any(shape[1] in one[:2] for one in beside):
+    if any(shape[1] in one[:2] for _, one in beside):
         return False
-    flat = [one for one in beside if math.prod(one[2:]) == 1]
-    passed = {a[0] for a, b in itertools.permutations(flat, 2) if a[0] == b[1]}
+    flat = sorted(one for one in beside if math.prod(one[1][2:]) == 1)
+    pairs = itertools.combinations(flat, 2)
+    passed = {a[0] for (first, a), (_, b) in pairs if a[0] == b[1] and first < natural(name)}
     return any(
         count % shape[1] == 0 and 0 in (count % shape[0], shape[0] % count) for count in passed
     )
@@ -193,47 +207,71 @@ def _is_grouped(name: str, shape: Shape, near: Neighbours) -> bool:
     outputs, inputs = shape[:2]
     if inputs < 2 or inputs == COLOURS:
         return False
-    said = {word for part in name.split(".") for word in words(part)}
-    if is_convolution(name) and said & {*POSITIONAL, "grouped"}:
+    if is_convolution(name) and (
+        not IN_GROUPS.isdisjoint(words(own_part(name))) or _is_beside(POSITIONAL, name, shape, near)
+    ):
         return outputs % inputs == 0 and outputs != inputs
     return math.prod(shape[2:]) > 1 and _takes_a_fraction(name, shape, near)
 
 
-def _takes_a_fraction(name: str, shape: Shape, near: Neighbours) -> bool:
-    """Whether a kernel has a fraction of the inputs that the map before it has as outputs.
+def _is_beside(called: set[str], name: str, shape: Shape, near: Neighbours) -> bool:
+    """Whether a convolution is in a module of such a name, and no layer of a network in it.
 
-    So it is between the two maps of width 1 of a bottleneck, as in ResNeXt: one of the convolutions
-    in its block gives a multiple of its inputs, another takes its outputs, and nothing in the block
-    gives or takes as many channels as it has inputs. Not if it is the first of a list, whose inputs
-    are given by what is before the block; nor after a gate or a shuffle of pixels, where the next
-    convolution would have fewer inputs.
+    It is a layer if another map gives its inputs, or if one takes its outputs: a kernel, or any if
+    no other map gives as many. Then its inputs may be anything.
     """
     outputs, inputs = shape[:2]
-    block, maps, vectors = _block_of(name, near)
+    parts = name.split(".")
+    place = next((i for i, part in enumerate(parts) if not called.isdisjoint(words(part))), None)
+    module = "" if place is None else ".".join(parts[: place + 1])
+    if not module or near.count_within(module) > MANY:
+        return False
+    maps = [one.shape for _, one in near.within(module) if len(one.shape) > 1]
+    others = [one for one in maps if one != shape]
+    if any(one[0] == inputs > 1 for one in others):
+        return False
+    is_given = any(one[0] == outputs for one in others)
+    return not any(one[1] == outputs and (math.prod(one[2:]) > 1 or not is_given) for one in others)
+
+
+def _takes_a_fraction(name: str, shape: Shape, near: Neighbours) -> bool:
+    """Whether a kernel takes a fraction of the channels that it gives, between two maps of width 1.
+
+    So it is in a bottleneck, as in ResNeXt: one of the convolutions of width 1 in its block gives
+    a multiple of its inputs, another takes its outputs, and nothing in the block gives or takes as
+    many channels as it has inputs. The first of the two comes before the kernel and the other by
+    its name: else it may be a branch beside a plain kernel, or one of two that weigh its channels.
+    """
+    outputs, inputs = shape[:2]
+    maps, vectors = _block_of(name, near)
     given = {one[0] for one in maps.values()} | vectors
     taken = {one[1] for one in maps.values() if one != shape}
-    if inputs in given | taken or _is_first(name, shape, block, near):
+    if inputs in given | taken:
         return False
     beside = {
         other: one
         for other, one in maps.items()
-        if one != shape and len(one) == len(shape) and other.count(".") == name.count(".")
+        if len(one) == len(shape)
+        and math.prod(one[2:]) == 1
+        and other.count(".") == name.count(".")
     }
-    before = [
-        other
-        for other, one in beside.items()
-        if one[0] > inputs and one[0] % inputs == 0 and outputs % (one[0] // inputs) == 0
-    ]
-    behind = [other for other, one in beside.items() if one[1] == outputs]
-    return any(first != last for first in before for last in behind)
+    before = [natural(n) for n, one in beside.items() if _is_multiple(one[0], shape)]
+    behind = [natural(n) for n, one in beside.items() if one[1] == outputs]
+    return bool(before and behind) and min(before) < min(natural(name), max(behind))
 
 
-def _block_of(name: str, near: Neighbours) -> tuple[str, dict[str, Shape], set[int]]:
+def _is_multiple(channels: int, shape: Shape) -> bool:
+    """Whether channels may be the inputs of a kernel: in groups, which divide its outputs."""
+    groups, rest = divmod(channels, shape[1])
+    return groups > 1 and rest == 0 and shape[0] % groups == 0
+
+
+def _block_of(name: str, near: Neighbours) -> tuple[dict[str, Shape], set[int]]:
     """The innermost part of a model, called by a number or not, that has a map beside this one.
 
     Returns
     -------
-    Its path, the shapes of its other maps by name, and the lengths of its vectors.
+    The shapes of its other maps by name, and the lengths of its vectors.
     """
     module = name.rpartition(".")[0]
     parts = module.split(".")
@@ -249,17 +287,8 @@ def _block_of(name: str, near: Neighbours) -> tuple[str, dict[str, Shape], set[i
         }
         maps = {n: s for n, s in others.items() if sum(size > 1 for size in s[:2]) == 2}
         if maps:
-            return block, maps, {s[0] for s in others.values() if len(s) == 1}
-    return "", {}, set()
-
-
-def _is_first(name: str, shape: Shape, block: str, near: Neighbours) -> bool:
-    """Whether it is the first of a list of different convolutions in its block."""
-    numbers = [one for one in numbers_in(name) if one.before.startswith(f"{block}.")]
-    if not numbers or numbers[-1].value:
-        return False
-    last = numbers[-1]
-    return near.shape_of(f"{last.before}{last.value + 1}{name[last.end :]}") not in ((), shape)
+            return maps, {s[0] for s in others.values() if len(s) == 1}
+    return {}, set()
 
 
 def _iter_before(

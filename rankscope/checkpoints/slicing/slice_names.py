@@ -33,6 +33,8 @@ MAY_BE = re.compile(rf"(?:{SURE}|{UNSURE_WORDS}|parallel|{SHORT}|of){NUMBER}", r
 SLICE = (
     # Megatron's mp_rank_00_001 has the pipeline stage after the tensor rank.
     rf"(?<![a-z])mp_?rank_?\d{{1,6}}(?:_\d{{3}})+{END}"
+    # DeepSeek's model0-mp8 has the rank first.
+    rf"|(?<![a-z])model\d{{1,4}}-mp\d{{1,4}}{END}"
     rf"|(?<![a-z])(?:(?:{KINDS})(?:[-_. ]?parallel)?[-_. ]?)*"
     rf"(?:(?:{SURE})|(?P<unsure>{UNSURE})){NUMBER}{END}"
     rf"|(?<![a-z])(?P<short>{SHORT}){NUMBER}{END}"
@@ -51,6 +53,7 @@ TIME = re.compile(
 OF = re.compile(r"of[-_. ]?(\d+)$")
 SIZE = re.compile(rf"(?:world|{KINDS})[-_.]?(?:world[-_.]?|parallel[-_.]?)?size[-_=.]?(\d{{1,6}})")
 MP_RANK = re.compile(r"mp_?rank_?")
+RANK_OF_WORLD = re.compile(r"model(\d+)-mp(\d+)")
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,9 @@ def _means_something_else(match: re.Match[str]) -> bool:
 
 
 def _numbers(text: str) -> tuple[list[str], list[int]]:
-    """The digits of a match, and the total that it states after "of"."""
+    """The digits of a match, and the total that it states after "of" or "mp"."""
+    if ranked := RANK_OF_WORLD.match(text):
+        return [ranked[1]], [int(ranked[2])]
     total = [int(count) for count in OF.findall(text)]
     text = OF.sub("", text)
     if MP_RANK.match(text):
