@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from rankscope.pipeline.recall import CurvePlace
 
 MOST = 20  # lines
-FEW = 3  # lines with the same reason and message; more of them are counted
 FEW_DOCUMENTS = 50  # with fewer, 95 % intervals over documents hold the truth less often
 RANKME = (
     "RankMe: effective rank of the features' singular values, uncentred; Gaussian: of as many "
@@ -199,18 +198,16 @@ def print_notes(notes: Sequence[Skip]) -> None:
 
 
 def in_brief(skips: Sequence[Skip]) -> list[str]:
-    """One line each; of more than a few with one reason and message, the first and a count."""
+    """One line each; if there are many, one per reason and message, with a count."""
+    if len(skips) <= MOST:
+        return [str(skip) for skip in skips]
     kinds: dict[tuple[str, str], list[Skip]] = {}
     for skip in skips:
         kinds.setdefault((skip.reason, skip.message), []).append(skip)
-    few = FEW if len(skips) <= MOST else 1
-    lines: list[str] = []
-    for alike in kinds.values():
-        if len(alike) <= few:
-            lines += map(str, alike)
-        else:
-            lines.append(f"{alike[0]} (and {len(alike) - 1} more like it)")
-    return lines
+    return [
+        str(alike[0]) + (f" (and {len(alike) - 1} more like it)" if len(alike) > 1 else "")
+        for alike in kinds.values()
+    ]
 
 
 def end_call(
