@@ -126,7 +126,7 @@ def figure_of_energies(component: str, words: str) -> GalleryFigure:
     return GalleryFigure(
         lambda r, hue: input_energies(r.input_energies, component, hue=hue),
         lambda r: has_shares(r.input_energies, component),
-        f"what {words} read, which `represent` measures if `energy` names {component!r}",
+        f"inputs of {words}, which `represent` measures if `energy` names {component!r}",
         component,
         table=lambda r: r.input_energies,
         title=f"Energy of inputs in the leading directions of {words}, over chance",
