@@ -170,7 +170,7 @@ def forgetful(
 
 
 def forget(optimizer: torch.optim.Optimizer, factors: Collection[nn.Parameter]) -> None:
-    """Delete the state of these parameters, which begin anew as at the first step.
+    """Delete the state of these parameters, which start again as at the first step.
 
     Zeroed moments with the old step count would have no bias correction.
     """

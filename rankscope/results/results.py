@@ -119,7 +119,7 @@ def _require(table: pd.DataFrame, *groups: Sequence[str]) -> None:
 
 
 def rows_of(table: pd.DataFrame, columns: Collection[str], where: Where) -> pd.DataFrame:
-    """Rows of a table in memory that have one of the values given for each column, numbered anew.
+    """Rows of a table in memory that have one of the values given for each column, renumbered.
 
     Raises
     ------

@@ -27,7 +27,7 @@ Coded: TypeAlias = tuple[Codes, list[Any]]
 Flags: TypeAlias = NDArray[np.bool_]
 Where: TypeAlias = Mapping[str, Collection[Any]]
 
-MOST_CODES = 2**62  # beyond, codes of several columns are numbered anew
+MOST_CODES = 2**62  # beyond, codes of several columns are renumbered
 
 
 class TableFile:

@@ -74,7 +74,7 @@ def cells_of(tensors: Mapping[str, Tensor], tables: Sequence[FactorTable]) -> li
 
 
 def _last_word(tail: str) -> str:
-    """The last part of an end that is no number; empty, which all names end with, if none is."""
+    """The last part of an end that is not a number; empty, which all names end with, if all are."""
     return next((part for part in reversed(tail.split(".")) if not part.isdigit()), "")
 
 

@@ -16,7 +16,7 @@ NO_CONVOLUTIONS = ("conve", "convi")
 COLOURS = 3
 IMAGES, CONV = ("out", "in", "height", "width"), ".conv"  # axes; a module that wraps a convolution
 POSITIONAL = {"pos", "position", "positions", "positional"}
-# In the names of convolutions with one input per kernel that are no first layers.
+# In the names of convolutions with one input per kernel that are not first layers.
 CHANNELWISE = {"depthwise", "dw", "dwconv", "dws", "cpe"}
 IN_GROUPS = {"grouped", *CHANNELWISE}
 ATTENTION = {"attn", "attention"}
